@@ -1,0 +1,18 @@
+"""NASA's MSL telemetry: column 0 is forecast and scored, the commands are input only.
+
+python scripts/train.py --config=configs/msl.py:cpu --data_dir=DATADIR --workdir=RUNDIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fleet
+
+
+def get_config(size: str = "") -> ConfigDict:
+  """Returns the settings; `size` is empty (sizes for an accelerator) or "cpu"."""
+  config = fleet.get_config(size)
+  config.data.dataset = "msl"
+  config.data.target_metrics = ("0",)
+  config.data.counters = "none"
+  config.data.accept_constant = True
+  return config

@@ -1,0 +1,25 @@
+"""The paper's sizes and training: hidden 300, latent 300, Adam 1e-3, batch 256, 100 epochs of SMD's 28,000 rows.
+
+python scripts/train.py --config=configs/paper.py --data_dir=DATADIR --workdir=RUNDIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fleet
+from mtad_jax.config import Config, to_dict
+
+
+def get_config(size: str = "") -> ConfigDict:
+  """Returns the settings; `size` is empty or "cpu", which keeps the method and shrinks the network."""
+  config = ConfigDict(to_dict(Config()))
+  config.data.dataset = "smd"
+  config.data.sampling_step_s = 60.0
+  config.data.counters = "none"
+  config.train.num_train_steps = 100 * 28_000 // 256
+  if size == "cpu":
+    config.model.update(fleet.CPU["model"])
+    config.train.update(fleet.CPU["train"])
+    config.train.num_train_steps = 1_000
+  elif size:
+    raise ValueError(f"config: {size!r} is no size; leave it out or write :cpu")
+  return config

@@ -1,0 +1,315 @@
+"""The settings tree: frozen dataclasses, every default once.
+
+A config file builds a `Config`, hands it to ml_collections as a ConfigDict so that flags can override
+fields, and `freeze` turns the result back into the tree, refusing unknown names, wrong types and values
+out of range by one line. Everything after that reads the frozen tree.
+"""
+
+import dataclasses
+import enum
+import json
+import typing
+from typing import Any, get_args, get_origin, get_type_hints
+
+
+class RunMode(enum.StrEnum):
+  """What the network learns and is scored by (the original program's names)."""
+
+  FORECASTING = "FORECASTING"
+  RECONSTRUCTING = "RECONSTRUCTING"
+  BOTH = "BOTH"
+
+
+class Attention(enum.StrEnum):
+  """`static` is the paper's; `gatv2` is Brody et al. 2022."""
+
+  STATIC = "static"
+  GATV2 = "gatv2"
+
+
+class ScoringRule(enum.StrEnum):
+  """How the errors of one row become one score; `detect/combine.py` has the formulas."""
+
+  STANDARDISED = "standardised"
+  SURPRISE = "surprise"
+  GAMMA = "gamma"
+  RAW = "raw"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Where series come from and how they are made fit for the network."""
+
+  dataset: str = "folder"  # smd, smap, msl, folder, simulated
+  machines: tuple[str, ...] = ()  # only these; empty: all
+  target_metrics: tuple[str, ...] = ()  # names, or indices from 0 as text; empty: all
+  exclude: tuple[str, ...] = ()  # MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *
+  sampling_step_s: float = 0.0  # seconds; 0: the median step of the training timestamps
+  max_filled_share: float = 0.5  # a window with a larger share of filled values is neither trained on nor scored
+  accept_constant: bool = False  # a machine whose every metric is constant is trained on all the same
+  counters: str = "auto"  # auto: ever-rising metrics are differenced; none: left as they are
+  clean: bool = True  # spectral residual on the fit part
+  clean_threshold: float = 3.0  # (S - mean S) / mean S (Zhao et al. 2020)
+  scale_floor: float = 1e-3  # smallest divisor, as a share of the largest magnitude a metric had in training
+  clip_margin: float = 4.0  # scaled values are clipped to [-margin, 1 + margin]
+  fit_share: float = 0.70  # shares of the training split, in time order
+  validation_share: float = 0.10
+  calibration_share: float = 0.15
+  check_share: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes of the network; those that follow from the data are not here. Defaults: the paper's."""
+
+  run_mode: RunMode = RunMode.BOTH
+  attention: Attention = Attention.STATIC
+  window_size: int = 100  # rows
+  kernel_size: int = 7  # rows of the convolution, odd
+  attention_size: int = 0  # width of GATv2's projections; 0: twice the node's own length
+  leaky_slope: float = 0.2
+  hidden_size: int = 300  # GRU
+  forecast_size: int = 300  # each dense layer of the forecaster
+  forecast_layers: int = 3
+  latent_size: int = 300
+  decoder_size: int = 300  # dense layer of the VAE's decoder
+  log_variance_min: float = -10.0  # of the latent code and of the reconstruction, natural log
+  log_variance_max: float = 10.0
+  variance_floor: float = 1e-4  # of the reconstruction, scaled units squared: 1% of the training range
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """Optimiser, length, and what is written when."""
+
+  random_seed: int = 0
+  num_train_steps: int = 10_000
+  window_budget: int = 0  # when > 0, overrides num_train_steps: windows seen by the whole fleet
+  batch_size: int = 256  # windows per machine and step
+  learning_rate: float = 1e-3
+  final_learning_rate: float = 1e-3  # reached at the last step
+  schedule: str = "linear"  # from learning_rate to final_learning_rate: linear, cosine, exponential
+  warmup_steps: int = 0
+  clip_gradients: float = 1.0  # global norm, per machine; 0: off
+  kl_weight: float = 1.0
+  validate_every_steps: int = 100
+  validation_windows: int = 512  # evenly spaced over the validation part, per machine, at most
+  patience: int = 0  # validations without a better one before a machine stops; 0: never
+  log_every_steps: int = 20
+  checkpoint_every_steps: int = 500
+  checkpoints_to_keep: int = 3
+  max_dispatch_s: float = 1.0  # a dispatch to the device lasts about this long
+  progress_bar: bool = True
+  tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectConfig:
+  """Scoring, thresholds and events."""
+
+  rule: ScoringRule = ScoringRule.STANDARDISED
+  gamma: float = 0.8  # weight of the reconstruction beside the forecast (paper)
+  error_floor: float = 1e-3  # smallest deviation that a metric's error is measured in, scaled units
+  min_calibration_rows: int = 500  # below, standardised errors are pooled over the role
+  initial_quantile: float = 0.98  # where POT's tail begins
+  pot_q: float = 1e-4  # promised share of alarm rows on normal data
+  merge_gap_rows: int = 5  # alarms closer than this are one event
+  min_event_rows: int = 1
+  event_margin_rows: int = 20  # rows around an event kept in metric_scores.parquet
+  score_batch: int = 256  # windows per machine and dispatch
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+  """Tolerances of the evaluation; none of them changes a score."""
+
+  early_hit_rows: int = 0  # an alarm this long before a segment counts for it
+  delay_limit_rows: int = 0  # a hit later than this after a segment's start does not count; 0: no limit
+  random_seed: int = 0  # of the random floor
+  pca_variance: float = 0.9  # share kept by the PCA floor
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """All settings of one run."""
+
+  data: DataConfig = DataConfig()
+  model: ModelConfig = ModelConfig()
+  train: TrainConfig = TrainConfig()
+  detect: DetectConfig = DetectConfig()
+  evaluate: EvaluateConfig = EvaluateConfig()
+
+
+# field path -> (smallest, largest) allowed, inclusive; None: no bound
+_RANGES: dict[str, tuple[float | None, float | None]] = {
+  "data.sampling_step_s": (0, None),
+  "data.max_filled_share": (0, 1),
+  "data.clean_threshold": (0, None),
+  "data.scale_floor": (1e-12, 1),
+  "data.clip_margin": (0, 1e6),
+  "data.fit_share": (0.01, 1),
+  "data.validation_share": (0.01, 1),
+  "data.calibration_share": (0.01, 1),
+  "data.check_share": (0, 1),
+  "model.window_size": (2, None),
+  "model.kernel_size": (1, None),
+  "model.attention_size": (0, None),
+  "model.leaky_slope": (0, 1),
+  "model.hidden_size": (1, None),
+  "model.forecast_size": (1, None),
+  "model.forecast_layers": (1, None),
+  "model.latent_size": (1, None),
+  "model.decoder_size": (1, None),
+  "model.log_variance_min": (-80, 0),
+  "model.log_variance_max": (0, 80),
+  "model.variance_floor": (0, None),
+  "train.random_seed": (0, 2**31 - 1),
+  "train.num_train_steps": (1, 2**31 - 1),
+  "train.window_budget": (0, None),
+  "train.batch_size": (1, None),
+  "train.learning_rate": (0, None),
+  "train.final_learning_rate": (0, None),
+  "train.warmup_steps": (0, None),
+  "train.clip_gradients": (0, None),
+  "train.kl_weight": (0, None),
+  "train.validate_every_steps": (1, None),
+  "train.validation_windows": (1, None),
+  "train.patience": (0, None),
+  "train.log_every_steps": (1, None),
+  "train.checkpoint_every_steps": (1, None),
+  "train.checkpoints_to_keep": (1, None),
+  "train.max_dispatch_s": (0.01, 2.0),
+  "detect.gamma": (0, None),
+  "detect.error_floor": (1e-12, None),
+  "detect.min_calibration_rows": (1, None),
+  "detect.initial_quantile": (0.5, 0.9999),
+  "detect.pot_q": (1e-12, 0.5),
+  "detect.merge_gap_rows": (0, None),
+  "detect.min_event_rows": (1, None),
+  "detect.event_margin_rows": (0, None),
+  "detect.score_batch": (1, None),
+  "evaluate.early_hit_rows": (0, None),
+  "evaluate.delay_limit_rows": (0, None),
+  "evaluate.random_seed": (0, 2**31 - 1),
+  "evaluate.pca_variance": (0.01, 1),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+  "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),
+  "data.counters": ("auto", "none"),
+  "train.schedule": ("linear", "cosine", "exponential"),
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+  """Returns the tree as plain dicts, tuples, numbers and text, ready for JSON."""
+  result: dict[str, Any] = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if dataclasses.is_dataclass(value):
+      result[field.name] = to_dict(value)
+    elif isinstance(value, enum.Enum):
+      result[field.name] = value.value
+    else:
+      result[field.name] = value
+  return result
+
+
+def _convert(value: Any, wanted: Any, path: str) -> Any:
+  """Returns `value` as the type `wanted`; raises ValueError naming the field otherwise."""
+  if get_origin(wanted) is tuple:
+    item_type = get_args(wanted)[0]
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+      raise ValueError(f"config.{path}: {value!r} is not a list of {item_type.__name__}")
+    return tuple(_convert(item, item_type, f"{path}[{i}]") for i, item in enumerate(value))
+  if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+    try:
+      return wanted(value)
+    except ValueError:
+      allowed = ", ".join(member.value for member in wanted)
+      raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {allowed}") from None
+  if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if type(value) is not wanted:
+    raise ValueError(f"config.{path}: {value!r} is a {type(value).__name__}; a {wanted.__name__} is wanted")
+  return value
+
+
+def _build(cls: type, values: Any, path: str) -> Any:
+  if not isinstance(values, dict):
+    raise ValueError(f"config.{path}: {values!r} is not a group of settings")
+  hints = get_type_hints(cls)
+  unknown = sorted(set(values) - set(hints))
+  if unknown:
+    name = ".".join(filter(None, [path, unknown[0]]))
+    raise ValueError(f"config.{name}: unknown setting; known here: {', '.join(hints)}")
+  built = {}
+  for name, value in values.items():
+    inner = ".".join(filter(None, [path, name]))
+    wanted = hints[name]
+    if dataclasses.is_dataclass(wanted):
+      built[name] = _build(typing.cast(type, wanted), value, inner)
+    else:
+      built[name] = _convert(value, wanted, inner)
+  return cls(**built)
+
+
+def _lookup(config: Config, path: str) -> Any:
+  group, name = path.split(".")
+  return getattr(getattr(config, group), name)
+
+
+def _check(config: Config) -> None:
+  """Raises ValueError where a value is out of range or two settings contradict each other."""
+  for path, (low, high) in _RANGES.items():
+    value = _lookup(config, path)
+    # written so that NaN fails too
+    if not ((low is None or value >= low) and (high is None or value <= high)):
+      raise ValueError(f"config.{path}: {value!r} is out of range; allowed: {low} to {high}")
+  for path, choices in _CHOICES.items():
+    value = _lookup(config, path)
+    if value not in choices:
+      raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
+  data = config.data
+  total = data.fit_share + data.validation_share + data.calibration_share + data.check_share
+  if abs(total - 1.0) > 1e-6:
+    raise ValueError(f"config.data: fit, validation, calibration and check shares sum to {total:g}, not to 1")
+  if config.model.kernel_size % 2 == 0:
+    raise ValueError(f"config.model.kernel_size: {config.model.kernel_size} is even; an odd number is wanted")
+  if config.train.learning_rate <= 0 or config.train.final_learning_rate < 0:
+    raise ValueError("config.train.learning_rate: a positive number is wanted")
+  if config.train.schedule == "exponential" and config.train.final_learning_rate == 0:
+    raise ValueError("config.train.final_learning_rate: 0 cannot be reached by schedule 'exponential'")
+
+
+def freeze(values: dict[str, Any]) -> Config:
+  """Returns the checked, frozen tree from plain nested dicts (missing fields take their defaults).
+
+  Raises:
+    ValueError: an unknown name, a wrong type or a value out of range; the message names the field.
+  """
+  config = _build(Config, values, "")
+  _check(config)
+  return config
+
+
+def dumps(config: Config) -> str:
+  """Returns the tree as JSON text; `loads` is its inverse."""
+  return json.dumps(to_dict(config), indent=2)
+
+
+def loads(text: str) -> Config:
+  """Returns the tree from `dumps`'s text; raises ValueError as `freeze` does."""
+  return freeze(json.loads(text))
+
+
+def differences(config: Any, reference: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+  """Returns {field path: (value here, value there)} for every field in which the two trees differ."""
+  found: dict[str, tuple[Any, Any]] = {}
+  for field in dataclasses.fields(config):
+    here, there = getattr(config, field.name), getattr(reference, field.name)
+    inner = ".".join(filter(None, [path, field.name]))
+    if dataclasses.is_dataclass(here):
+      found.update(differences(here, there, inner))
+    elif here != there:
+      found[inner] = (here, there)
+  return found

@@ -1,0 +1,122 @@
+"""Missing values and irregular timestamps: a series goes in, a regular grid without NaN comes out.
+
+Rule: every input row goes to the nearest slot of a grid that starts at the first timestamp; a missing value
+takes the last value seen before it, and before the first one the metric's `leading_fill` (learnt in
+training). Only the past is used, so a row is filled the same at scoring as in a stream.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtad_jax.data.machine import Series
+
+MAX_GRID_GROWTH = 50  # slots per input row, beyond which a clock is taken to be wrong
+
+
+class Grid(NamedTuple):
+  """A series on a regular grid of G slots.
+
+  values: [G, F] float64, no NaN from `put_on_grid` (NaN where nothing was seen from `place_on_grid`).
+  filled: [G, F] bool, True where the value was not seen.
+  timestamps: [G] datetime64[ms], or None where the series has none.
+  row_to_grid: [T] int64, the slot of every input row.
+  num_collisions: input rows that another, later row of the same slot displaced.
+  """
+
+  values: np.ndarray
+  filled: np.ndarray
+  timestamps: np.ndarray | None
+  row_to_grid: np.ndarray
+  num_collisions: int
+
+
+def sampling_step(series: Series) -> float | None:
+  """Returns the median step of the timestamps in seconds, or None without timestamps or below two rows."""
+  if series.timestamps is None or len(series.timestamps) < 2:
+    return None
+  milliseconds = series.timestamps.astype("datetime64[ms]").astype(np.int64)
+  return float(np.median(np.diff(milliseconds))) / 1000.0
+
+
+def _check_values(series: Series) -> None:
+  infinite = np.argwhere(np.isinf(series.values))
+  if len(infinite):
+    row, column = infinite[0]
+    raise ValueError(
+      f"row {row}, column {column}: {series.values[row, column]} is not allowed; a finite number or an empty"
+      " field is wanted"
+    )
+
+
+def _slots(timestamps: np.ndarray, step_s: float) -> np.ndarray:
+  """Returns the grid slot [T] of every timestamp; raises ValueError on a clock that cannot be right."""
+  milliseconds = timestamps.astype("datetime64[ms]").astype(np.int64)
+  backwards = np.flatnonzero(np.diff(milliseconds) <= 0)
+  if len(backwards):
+    row = int(backwards[0]) + 1
+    raise ValueError(
+      f"row {row}: timestamp {timestamps[row]} does not come after {timestamps[row - 1]}; times must rise"
+    )
+  # half a step rounds up: np.rint would send .5 to the even slot, now up and now down
+  slots = np.floor((milliseconds - milliseconds[0]) / (1000.0 * step_s) + 0.5).astype(np.int64)
+  num_slots = int(slots[-1]) + 1
+  if num_slots > MAX_GRID_GROWTH * len(slots):
+    worst = int(np.argmax(np.diff(milliseconds))) + 1
+    raise ValueError(
+      f"row {worst}: timestamps {timestamps[worst - 1]} to {timestamps[worst]} make a grid of {num_slots}"
+      f" slots of {step_s:g} s for {len(slots)} rows; at most {MAX_GRID_GROWTH} slots per row are allowed"
+    )
+  return slots
+
+
+def place_on_grid(series: Series, step_s: float | None) -> Grid:
+  """Returns the series on its grid, NaN where nothing was seen.
+
+  Args:
+    series: [T, F] values, NaN where missing; without timestamps the rows are the grid.
+    step_s: the grid's step in seconds; None: the rows are the grid.
+
+  Raises:
+    ValueError: infinite values, timestamps that do not rise, a step that is not positive, or a grid of more
+      than 50 slots per row.
+  """
+  _check_values(series)
+  num_rows, num_metrics = series.values.shape
+  if series.timestamps is None or step_s is None or num_rows == 0:
+    values = series.values.astype(np.float64)
+    return Grid(values, np.isnan(values), series.timestamps, np.arange(num_rows, dtype=np.int64), 0)
+  if not step_s > 0:
+    raise ValueError(f"sampling step {step_s!r} s is not allowed; a positive number of seconds is wanted")
+  slots = _slots(series.timestamps, step_s)
+  values = np.full((int(slots[-1]) + 1, num_metrics), np.nan)
+  is_last = np.append(np.diff(slots) > 0, True)  # of the rows of one slot the later wins
+  values[slots[is_last]] = series.values[is_last]
+  offsets = np.rint(np.arange(len(values)) * (1000.0 * step_s)).astype("timedelta64[ms]")
+  timestamps = series.timestamps[0].astype("datetime64[ms]") + offsets
+  return Grid(values, np.isnan(values), timestamps, slots, int(np.sum(~is_last)))
+
+
+def fill(values: np.ndarray, leading_fill: np.ndarray) -> np.ndarray:
+  """Returns [T, F] without NaN: the last value seen, before the first one `leading_fill` [F]."""
+  if len(values) == 0:
+    return values.copy()
+  rows = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])  # [T, F]
+  last_seen = np.maximum.accumulate(rows, axis=0)
+  carried = np.take_along_axis(values, np.maximum(last_seen, 0), axis=0)
+  return np.where(last_seen < 0, leading_fill[None, :], carried)
+
+
+def put_on_grid(series: Series, step_s: float | None, leading_fill: np.ndarray) -> Grid:
+  """Returns the series on its grid with every gap filled from the past.
+
+  Args:
+    series: [T, F] values, NaN where missing.
+    step_s: the grid's step in seconds; None: the rows are the grid.
+    leading_fill: [F], what stands before a metric's first seen value.
+
+  Raises:
+    ValueError: as `place_on_grid`.
+  """
+  grid = place_on_grid(series, step_s)
+  return grid._replace(values=fill(grid.values, leading_fill))

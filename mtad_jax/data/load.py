@@ -1,0 +1,58 @@
+"""A run's machines by its settings: from a prepared dataset, or straight from raw files.
+
+The one place that knows which reader belongs to which dataset.
+"""
+
+from collections.abc import Sequence
+
+from mtad_jax.config import DataConfig
+from mtad_jax.data.builder import read_dataset
+from mtad_jax.data.fleet_folder import read_fleet_folder
+from mtad_jax.data.machine import Machine
+from mtad_jax.data.smd import read_smd
+from mtad_jax.data.telemanom import read_telemanom
+
+
+def read_source(dataset: str, source: str, machines: Sequence[str] = ()) -> list[Machine]:
+  """Returns the machines of a folder of raw files.
+
+  Args:
+    dataset: smd, smap, msl, folder or simulated (a simulated fleet in files is a fleet folder).
+    source: the folder in its publisher's layout.
+    machines: only these; empty: all.
+
+  Raises:
+    ValueError: an unknown dataset, or whatever the reader finds wrong.
+  """
+  if dataset == "smd":
+    return read_smd(source, machines)
+  if dataset in ("smap", "msl"):
+    return read_telemanom(source, dataset.upper(), machines)
+  if dataset in ("folder", "simulated"):
+    return read_fleet_folder(source, machines=machines)
+  raise ValueError(f"dataset {dataset!r} is unknown; one of smd, smap, msl, folder, simulated is wanted")
+
+
+def load_machines(data: DataConfig, *, data_dir: str | None, source: str | None) -> list[Machine]:
+  """Returns the machines that a run is about: `data.machines` of `data.dataset`, or all of it.
+
+  Args:
+    data: the settings.
+    data_dir: the folder with prepared datasets; exactly one of this and `source` is given.
+    source: a folder of raw files.
+
+  Raises:
+    ValueError: both or neither given, an unknown machine, nothing there, or what reading finds.
+  """
+  if bool(data_dir) == bool(source):
+    given = f"data_dir {data_dir!r} and source {source!r}" if data_dir else "neither data_dir nor source"
+    raise ValueError(f"{given} given; exactly one of --data_dir and --source is wanted")
+  if data_dir:
+    machines = read_dataset(data.dataset, data_dir, data.machines)
+  else:
+    machines = read_source(data.dataset, source or "", data.machines)
+  if not machines:
+    raise ValueError(
+      f"{data_dir or source}: dataset {data.dataset!r} has no machines; at least one is wanted"
+    )
+  return machines

@@ -1,0 +1,67 @@
+"""Calibrates a trained work directory and writes calibration.json; train.py ends with it, calibrate.py repeats it."""
+
+from typing import Any
+
+from etils import epath
+
+from mtad_jax.config import Config, to_dict
+from mtad_jax.data.fleet import Group
+from mtad_jax.detect.calibration import (
+  MachineCalibration,
+  calibrate_group,
+  calibration_from_json,
+  calibration_to_json,
+)
+from mtad_jax.detect.pot import describe
+from mtad_jax.train.fleet_file import StoredGroup, best_params
+from mtad_jax.train.workdir import CALIBRATION, read_json, write_json
+
+
+def calibrate_run(
+  workdir: epath.PathLike, config: Config, groups: list[Group], stored: list[StoredGroup], run_id: str
+) -> dict[str, MachineCalibration]:
+  """Returns every machine's calibration, written to calibration.json with the checkpoints it belongs to.
+
+  Args:
+    groups: the prepared training data, in the order of `stored`.
+  """
+  found: dict[str, MachineCalibration] = {}
+  steps = []
+  for group, known in zip(groups, stored, strict=True):
+    params, step = best_params(workdir, config, known)
+    steps.append(step)
+    found.update(calibrate_group(group, params, config))
+  content: dict[str, Any] = {
+    "run_id": run_id,
+    "checkpoint_steps": steps,
+    "rule": config.detect.rule.value,
+    "run_mode": config.model.run_mode.value,
+    "detect": to_dict(config.detect),
+    "machines": {name: calibration_to_json(entry) for name, entry in found.items()},
+  }
+  write_json(epath.Path(workdir) / CALIBRATION, content)
+  return found
+
+
+def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
+  """Returns (each machine's calibration, the file's other fields); raises ValueError where there is none."""
+  content = read_json(epath.Path(workdir) / CALIBRATION, "train.py (or calibrate.py)")
+  machines = {name: calibration_from_json(entry) for name, entry in content.pop("machines").items()}
+  return machines, content
+
+
+def report_lines(found: dict[str, MachineCalibration]) -> list[str]:
+  """Returns the diagnostics for a person: a line per machine, and the check part pooled at the end."""
+  lines = []
+  for name, entry in found.items():
+    text = (
+      f"{name}: {describe(entry.pot)}; check part {entry.check.num_alarm_rows} of {entry.check.num_rows} rows"
+    )
+    lines.append(f"{text}; pooled: {entry.pooled}" if entry.pooled else text)
+  checks = [entry.check for entry in found.values()]
+  lines.append(
+    f"check part, all machines: {sum(c.num_alarm_rows for c in checks)} alarm rows"
+    f" ({sum(c.num_alarms for c in checks)} alarms) in {sum(c.num_rows for c in checks)} rows;"
+    f" promised {sum(c.promised_alarm_rows for c in checks):.3g} rows"
+  )
+  return lines

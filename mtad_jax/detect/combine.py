@@ -1,0 +1,107 @@
+"""From errors to per-metric scores, and from those to one score a row: the four rules.
+
+e is an error, w = gamma / (1 + gamma) the reconstruction's weight beside 1 - w of the forecast's (1 where a
+mode has one part); every metric score is bounded below by 0, so that a row's score over its threshold has a
+meaning. Nothing here looks at another row.
+- raw: e_f^2 + e_r^2.
+- gamma: (1 - w) e_f^2 + w (-log(p / p_max)), the original's mixture: p the decoder's density, p_max the
+  largest it can reach, at its variance floor (a density has no upper bound of its own).
+- surprise: (1 - w) r(z_f) + w r(z_r), r the two-sided tail surprise -log(2 min(Phi, 1 - Phi)); z_f the forecast
+  error in calibration deviations, z_r the reconstruction error in the decoder's own.
+- standardised (default): (1 - w) max(0, u_f) + w max(0, u_r), u = (|e| - mean |e|) / deviation of |e| on the
+  calibration part: each metric against its own error distribution (Garg et al. 2021).
+"""
+
+import math
+
+import numpy as np
+from scipy import special
+
+from mtad_jax.config import DetectConfig, ScoringRule
+from mtad_jax.detect.errors import ErrorModel, Errors, Moments
+
+LOG_TWO = math.log(2.0)
+SMALLEST_VARIANCE_FLOOR = 1e-12  # scaled units squared; stands in where the decoder's floor is switched off
+
+
+def tail_surprise(z: np.ndarray) -> np.ndarray:
+  """Returns -log(2 min(Phi(z), 1 - Phi(z))): 0 at z = 0, Exp(1) under the model, monotone in |z|."""
+  return -LOG_TWO - special.log_ndtr(-np.abs(z))
+
+
+def _standardised(errors: np.ndarray, moments: Moments, floor: float) -> np.ndarray:
+  deviation = np.maximum(moments.absolute_deviation, floor)
+  return np.maximum((np.abs(errors) - moments.absolute_mean[None, :]) / deviation[None, :], 0)
+
+
+def _forecast_part(errors: np.ndarray, moments: Moments, rule: ScoringRule, floor: float) -> np.ndarray:
+  if rule is ScoringRule.STANDARDISED:
+    return _standardised(errors, moments, floor)
+  if rule is ScoringRule.SURPRISE:
+    deviation = np.maximum(moments.deviation, floor)
+    return tail_surprise((errors - moments.mean[None, :]) / deviation[None, :])
+  return errors**2
+
+
+def _reconstruction_part(
+  errors: np.ndarray,
+  log_variance: np.ndarray,
+  moments: Moments,
+  rule: ScoringRule,
+  floor: float,
+  variance_floor: float,
+) -> np.ndarray:
+  if rule is ScoringRule.STANDARDISED:
+    return _standardised(errors, moments, floor)
+  if rule is ScoringRule.SURPRISE:
+    return tail_surprise(errors * np.exp(-0.5 * log_variance))
+  if rule is ScoringRule.GAMMA:
+    above_floor = 0.5 * (log_variance - math.log(max(variance_floor, SMALLEST_VARIANCE_FLOOR)))
+    return 0.5 * errors**2 * np.exp(-log_variance) + np.maximum(above_floor, 0)
+  return errors**2
+
+
+def metric_scores(
+  errors: Errors,
+  model: ErrorModel,
+  filled: np.ndarray,
+  rule: ScoringRule,
+  settings: DetectConfig,
+  variance_floor: float,
+) -> np.ndarray:
+  """Returns the per-metric scores [T, F'] float64, at least 0, NaN where a row has no window.
+
+  Args:
+    errors: of the rows. model: of the machine's calibration part.
+    filled: [T, F'] bool, True where the actual value was not seen; its metric then scores 0: an invented
+      value accuses nobody.
+    rule: see the module's head. variance_floor: of the decoder, scaled units squared.
+  """
+  weight = settings.gamma / (1 + settings.gamma)
+  if errors.forecast is None or errors.reconstruction is None or rule is ScoringRule.RAW:
+    weights = (1.0, 1.0)
+  else:
+    weights = (1 - weight, weight)
+  parts = []
+  if errors.forecast is not None and model.forecast is not None:
+    part = _forecast_part(errors.forecast, model.forecast, rule, settings.error_floor)
+    parts.append(weights[0] * part)
+  if (
+    errors.reconstruction is not None and errors.log_variance is not None and model.reconstruction is not None
+  ):
+    part = _reconstruction_part(
+      errors.reconstruction,
+      errors.log_variance,
+      model.reconstruction,
+      rule,
+      settings.error_floor,
+      variance_floor,
+    )
+    parts.append(weights[1] * part)
+  total = np.sum(parts, axis=0)
+  return np.where(filled & ~np.isnan(total), 0.0, total)
+
+
+def row_scores(scores: np.ndarray) -> np.ndarray:
+  """Returns one score a row [T] from per-metric scores [T, F']: their sum."""
+  return np.sum(scores, axis=1)

@@ -1,0 +1,27 @@
+"""The original program's two files for one machine, for tools that read them.
+
+inference_score.csv: one score a line, no header, line i for the i-th scored row (its own rows began one later).
+Anomaly.csv: a header and one line per alarm row: row, score, threshold, then every metric's score.
+"""
+
+import csv
+
+import numpy as np
+from etils import epath
+
+from mtad_jax.detect.score_machine import ScoredRows
+
+
+def write_original(
+  folder: epath.PathLike, scored: ScoredRows, threshold: float, metrics: tuple[str, ...]
+) -> None:
+  """Writes both files into a folder, made where it is missing."""
+  target = epath.Path(folder)
+  target.mkdir(parents=True, exist_ok=True)
+  text = "".join(f"{score!r}\n" for score in scored.score[scored.valid].tolist())
+  (target / "inference_score.csv").write_text(text)
+  with (target / "Anomaly.csv").open("w") as file:
+    writer = csv.writer(file)
+    writer.writerow(["row", "score", "threshold", *metrics])
+    for row in np.flatnonzero(scored.is_anomaly).tolist():
+      writer.writerow([row, scored.score[row], threshold, *scored.metric_scores[row].tolist()])

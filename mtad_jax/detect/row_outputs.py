@@ -1,0 +1,104 @@
+"""The network's forecast and reconstruction of every row of every machine, all machines at once.
+
+Row t is forecast from the window t - W .. t - 1 and reconstructed from the window that ends at t; one forward
+pass of the window before row p gives the forecast of p and the reconstruction of p - 1, so each window
+is run once. Batches have one fixed shape: a row's figures do not depend on what else is scored.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtad_jax.config import Config, RunMode
+from mtad_jax.data.windows import gather_windows
+from mtad_jax.model.network import apply
+
+
+class RowOutputs(NamedTuple):
+  """One machine's outputs in scaled units, [T, F'] float32, NaN in rows below W; None where the mode has none.
+
+  forecast: of the row. reconstruction, variance: mean and variance of the row under the decoder.
+  """
+
+  forecast: np.ndarray | None
+  reconstruction: np.ndarray | None
+  variance: np.ndarray | None
+
+
+class _Batch(NamedTuple):
+  """forecast of the rows after the windows, the reconstruction of the windows' last rows; [M, B, F'] each."""
+
+  forecast: jax.Array | None
+  mean: jax.Array | None
+  variance: jax.Array | None
+
+
+def _one_machine(params: Any, values: jax.Array, next_rows: jax.Array, *, config: Config, num: int) -> _Batch:
+  windows = gather_windows(values, next_rows, config.model.window_size)
+  outputs = apply(params, windows, settings=config.model, num_targets=num, last_row_only=True)
+  found = outputs.reconstruction
+  return _Batch(outputs.forecast, found.mean if found else None, found.variance if found else None)
+
+
+def compute_row_outputs(
+  params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int
+) -> list[RowOutputs]:
+  """Returns each machine's outputs.
+
+  Args:
+    params: stacked parameters, [M, ...] leaves.
+    series: M arrays [T_i, F] float32, scaled; T_i may differ, and be below W.
+    config: run mode, window and score_batch are read.
+    num_targets: F'.
+  """
+  window, batch = config.model.window_size, config.detect.score_batch
+  lengths = [len(x) for x in series]
+  # one length class per power of two, so that a new fleet seldom means a new program
+  longest = 1 << max(window, *lengths).bit_length()
+  values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
+  for i, x in enumerate(series):
+    values[i, : len(x)] = x
+  forward = jax.jit(jax.vmap(partial(_one_machine, config=config, num=num_targets), in_axes=(0, 0, None)))
+  values_on_device = jnp.array(values, copy=True)
+  del values
+  found: list[list[np.ndarray]] = [[], [], []]
+  waiting: _Batch | None = None
+  for first in range(window, max(lengths) + 1, batch):
+    next_rows = np.minimum(np.arange(first, first + batch), longest).astype(np.int32)
+    running = forward(params, values_on_device, next_rows)
+    if waiting is not None:
+      _collect(waiting, found)  # the device computes the next batch meanwhile
+    waiting = running
+  if waiting is not None:
+    _collect(waiting, found)
+  stacked = [np.concatenate(parts, axis=1) if parts else None for parts in found]  # [M, rows - W + 1, F']
+  return [_align(stacked, i, length, window, num_targets, config) for i, length in enumerate(lengths)]
+
+
+def _collect(batch: _Batch, found: list[list[np.ndarray]]) -> None:
+  for parts, array in zip(found, batch, strict=True):
+    if array is not None:
+      parts.append(np.asarray(array))
+
+
+def _align(
+  stacked: list[np.ndarray | None], lane: int, length: int, window: int, num_targets: int, config: Config
+) -> RowOutputs:
+  """Returns one machine's lane with entry k moved to row W + k (forecast) or W + k - 1 (reconstruction)."""
+  mode = config.model.run_mode
+  count = max(length - window, 0)
+
+  def rows(array: np.ndarray | None, shift: int) -> np.ndarray:
+    full = np.full((length, num_targets), np.nan, np.float32)
+    if array is not None and count:
+      full[window:] = array[lane, shift : shift + count]
+    return full
+
+  forecast = None if mode is RunMode.RECONSTRUCTING else rows(stacked[0], 0)
+  if mode is RunMode.FORECASTING:
+    return RowOutputs(forecast, None, None)
+  return RowOutputs(forecast, rows(stacked[1], 1), rows(stacked[2], 1))

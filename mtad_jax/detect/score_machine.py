@@ -1,0 +1,111 @@
+"""One machine's rows scored: outputs and calibration in, per-metric and per-row figures out, per input row."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtad_jax.config import Config, ScoringRule
+from mtad_jax.data.preparation import Preparation, PreparedSplit
+from mtad_jax.data.scaling import unscale
+from mtad_jax.data.windows import usable_targets
+from mtad_jax.detect.calibration import MachineCalibration
+from mtad_jax.detect.combine import metric_scores, row_scores
+from mtad_jax.detect.errors import find_errors
+from mtad_jax.detect.row_outputs import RowOutputs
+
+BAND_DEVIATIONS = 3.0  # half width of the expected band, calibration deviations of the signed error
+
+
+class ScoredRows(NamedTuple):
+  """One machine's scores, one entry per input row T; NaN where `valid` is false.
+
+  score, ratio: [T]. is_anomaly, valid: [T] bool. by_rule: {rule: [T]}. metric_scores: [T, F'].
+  forecast, reconstruction, expected_low, expected_high, actual: [T, F'] in the metrics' own units (a counter:
+  per step).
+  """
+
+  score: np.ndarray
+  ratio: np.ndarray
+  is_anomaly: np.ndarray
+  valid: np.ndarray
+  by_rule: dict[str, np.ndarray]
+  metric_scores: np.ndarray
+  forecast: np.ndarray
+  reconstruction: np.ndarray
+  expected_low: np.ndarray
+  expected_high: np.ndarray
+  actual: np.ndarray
+
+
+def with_context(split: PreparedSplit, context: PreparedSplit | None, window: int) -> np.ndarray:
+  """Returns the scaled values that the network reads: the split's, after the last W rows of the context."""
+  if context is None:
+    return split.values
+  return np.concatenate([context.values[-window:], split.values])
+
+
+def score_rows(
+  split: PreparedSplit,
+  outputs: RowOutputs,
+  targets: tuple[int, ...],
+  preparation: Preparation,
+  calibration: MachineCalibration,
+  config: Config,
+  context: PreparedSplit | None = None,
+) -> ScoredRows:
+  """Returns one machine's scores.
+
+  Args:
+    split: the rows to score; outputs: of `with_context`'s values.
+    targets: columns that are scored.
+    context: the training split that goes on into `split`, or None: then the first W rows have no score.
+  """
+  window = config.model.window_size
+  num_context = 0 if context is None else len(context.values[-window:])
+  filled = split.filled if context is None else np.concatenate([context.filled[-window:], split.filled])
+  usable = split.usable if context is None else np.concatenate([context.usable[-window:], split.usable])
+  rows = usable_targets(usable, filled, window, len(filled), window, config.data.max_filled_share)
+  valid = np.zeros(len(filled), bool)
+  valid[rows] = True
+
+  here = slice(num_context, None)
+  columns = np.array(targets)
+  actual = with_context(split, context, window)[:, columns]
+  errors = find_errors(actual, outputs)
+  by_rule = {}
+  for rule in ScoringRule:
+    found = metric_scores(
+      errors, calibration.errors, filled[:, columns], rule, config.detect, config.model.variance_floor
+    )
+    by_rule[rule.value] = np.where(valid, row_scores(found), np.nan)[here][split.row_to_grid]
+    if rule is config.detect.rule:
+      chosen = np.where(valid[:, None], found, np.nan)[here][split.row_to_grid]
+  score = by_rule[config.detect.rule.value]
+  valid = valid[here][split.row_to_grid]
+
+  def own_units(values: np.ndarray | None) -> np.ndarray:
+    if values is None:
+      return np.full((len(score), len(columns)), np.nan)
+    exact = unscale(values.astype(np.float64), preparation.scaler, columns)
+    return exact[here][split.row_to_grid]
+
+  predicted = outputs.forecast if outputs.forecast is not None else outputs.reconstruction
+  model = calibration.errors.forecast or calibration.errors.reconstruction
+  assert predicted is not None and model is not None  # every run mode has one part at least
+  centre = predicted + model.mean[None, :]
+  half = BAND_DEVIATIONS * np.maximum(model.deviation, config.detect.error_floor)[None, :]
+  with np.errstate(invalid="ignore"):
+    is_anomaly = valid & (score > calibration.threshold)
+  return ScoredRows(
+    score=score,
+    ratio=score / calibration.threshold,
+    is_anomaly=is_anomaly,
+    valid=valid,
+    by_rule=by_rule,
+    metric_scores=chosen,
+    forecast=own_units(outputs.forecast),
+    reconstruction=own_units(outputs.reconstruction),
+    expected_low=own_units(centre - half),
+    expected_high=own_units(centre + half),
+    actual=own_units(actual),
+  )

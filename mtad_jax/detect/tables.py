@@ -1,0 +1,134 @@
+"""The tables that scoring writes: scores, metric_scores, events, segments; Parquet, whole or not at all.
+
+Each has one row group per machine, and the schema's version and the run id in the file's metadata.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+SCHEMA_VERSION = "1"
+_NAME = pa.dictionary(pa.int32(), pa.string())
+_TIME = pa.timestamp("ms")
+
+SCORES = pa.schema(
+  [
+    ("machine", _NAME),
+    ("row", pa.int64()),
+    ("timestamp", _TIME),
+    ("score", pa.float64()),
+    ("threshold", pa.float64()),
+    ("threshold_initial", pa.float64()),
+    ("score_ratio", pa.float64()),
+    ("is_anomaly", pa.bool_()),
+    ("valid", pa.bool_()),
+    ("score_standardised", pa.float64()),
+    ("score_surprise", pa.float64()),
+    ("score_gamma", pa.float64()),
+    ("score_raw", pa.float64()),
+    ("label", pa.bool_()),
+  ]
+)
+METRIC_SCORES = pa.schema(
+  [
+    ("machine", _NAME),
+    ("row", pa.int64()),
+    ("metric", _NAME),
+    ("score", pa.float64()),
+    ("forecast", pa.float64()),
+    ("reconstruction", pa.float64()),
+    ("expected_low", pa.float64()),
+    ("expected_high", pa.float64()),
+    ("actual", pa.float64()),
+  ]
+)
+EVENTS = pa.schema(
+  [
+    ("event_id", pa.string()),
+    ("machine", _NAME),
+    ("start_row", pa.int64()),
+    ("end_row", pa.int64()),
+    ("start", _TIME),
+    ("end", _TIME),
+    ("severity", pa.float64()),
+    ("peak", pa.float64()),
+    ("contributors", pa.list_(pa.struct([("metric", pa.string()), ("contribution", pa.float64())]))),
+  ]
+)
+SEGMENTS = pa.schema(
+  [
+    ("machine", _NAME),
+    ("start_row", pa.int64()),
+    ("end_row", pa.int64()),
+    ("metrics", pa.list_(pa.string())),
+  ]
+)
+SCHEMAS = {"scores": SCORES, "metric_scores": METRIC_SCORES, "events": EVENTS, "segments": SEGMENTS}
+
+
+def column(values: Any, kind: pa.DataType) -> pa.Array:
+  """Returns an Arrow array; NaN in a floating column and None anywhere become null."""
+  if isinstance(values, str):
+    raise TypeError("a column is a sequence, not a text")
+  if pa.types.is_floating(kind):
+    return pa.array(np.asarray(values, np.float64), kind, from_pandas=True)
+  if pa.types.is_dictionary(kind):
+    return pa.array(values, kind.value_type).dictionary_encode()
+  return pa.array(values, kind)
+
+
+class TableWriter:
+  """One table being written; `write` takes columns by name, missing ones are null."""
+
+  def __init__(self, path: epath.Path, schema: pa.Schema):
+    self._schema = schema
+    self._writer = pq.ParquetWriter(path.open("wb"), schema)
+
+  def write(self, columns: dict[str, Any]) -> None:
+    """Appends one row group; raises KeyError on a column that the schema does not have."""
+    unknown = set(columns) - set(self._schema.names)
+    if unknown:
+      raise KeyError(f"columns {sorted(unknown)} are not in the schema")
+    num_rows = len(next(iter(columns.values())))
+    if not num_rows:
+      return
+    arrays = [
+      column(columns[field.name], field.type) if field.name in columns else pa.nulls(num_rows, field.type)
+      for field in self._schema
+    ]
+    self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+  def close(self) -> None:
+    """Ends the file."""
+    self._writer.close()
+
+
+@contextlib.contextmanager
+def open_tables(folder: epath.PathLike, run_id: str, has_labels: bool) -> Iterator[dict[str, TableWriter]]:
+  """Yields writers by table name; on leaving, all files appear together, or on an error none does."""
+  target = epath.Path(folder)
+  target.mkdir(parents=True, exist_ok=True)
+  about = {"schema_version": SCHEMA_VERSION, "run_id": run_id}
+  mark = uuid.uuid4().hex[:8]
+  paths = {name: target / f".{name}.{mark}.parquet" for name in SCHEMAS}
+  writers = {}
+  try:
+    for name, schema in SCHEMAS.items():
+      if name == "scores" and not has_labels:
+        schema = schema.remove(schema.get_field_index("label"))
+      writers[name] = TableWriter(paths[name], schema.with_metadata(about))
+    yield writers
+    for writer in writers.values():
+      writer.close()
+    for name, path in paths.items():
+      path.replace(target / f"{name}.parquet")
+  finally:
+    for path in paths.values():
+      if path.exists():
+        path.unlink()

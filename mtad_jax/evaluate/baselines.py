@@ -1,0 +1,103 @@
+"""The floors: detectors that know nothing of time, which a figure must beat before it means anything.
+
+In: one machine's raw training and test values. Protocol of all floors: min-max by the training rows, flat
+metrics divided by 1, test clipped to [-4, 5], all columns. Out: one score a test row, larger is stranger.
+"""
+
+import numpy as np
+
+CLIP_LOW, CLIP_HIGH = -4.0, 5.0  # scaled units
+
+
+def fill_forward(values: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+  """Returns the values with every NaN replaced by the last value seen, else the next one, else 0.
+
+  Args:
+    values: [T, F], NaN where missing.
+    before: [F] the values that precede the first row (the last training row), or None.
+  """
+  values = np.array(values, np.float64)
+  if before is not None:
+    values = np.concatenate([np.asarray(before, np.float64)[None, :], values])
+  rows = np.arange(len(values))[:, None]
+  seen = np.maximum.accumulate(np.where(np.isnan(values), -1, rows), axis=0)
+  columns = np.arange(values.shape[1])[None, :]
+  first = np.argmax(~np.isnan(values), axis=0)[None, :] if len(values) else seen
+  filled = values[np.where(seen >= 0, seen, first), columns]
+  filled = np.where(np.isnan(filled), 0.0, filled)  # a metric without any value
+  return filled if before is None else filled[1:]
+
+
+def scale(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns both splits in units of the training range, the test clipped.
+
+  Args:
+    train: [T_train, F] without NaN, at least one row.
+    test: [T_test, F] without NaN.
+
+  Raises:
+    ValueError: no training row, other metrics in test, or a NaN.
+  """
+  train, test = np.asarray(train, np.float64), np.asarray(test, np.float64)
+  if train.ndim != 2 or test.ndim != 2 or len(train) == 0 or train.shape[1] != test.shape[1]:
+    raise ValueError(
+      f"train has shape {train.shape}, test {test.shape}; [rows, F] with the same F are wanted"
+    )
+  for name, values in (("train", train), ("test", test)):
+    if np.any(np.isnan(values)):
+      row, metric = np.argwhere(np.isnan(values))[0]
+      raise ValueError(f"{name}: row {row}, metric {metric} is NaN; fill it before the floors are computed")
+  low, span = np.min(train, axis=0), np.ptp(train, axis=0)
+  span = np.where(span > 0, span, 1.0)
+  return (train - low) / span, np.clip((test - low) / span, CLIP_LOW, CLIP_HIGH)
+
+
+def random_scores(num_rows: int, seed: int) -> np.ndarray:
+  """Returns [T] uniform numbers.
+
+  Args:
+    num_rows: T.
+    seed: one per machine, or the machines share their luck.
+  """
+  return np.random.default_rng(seed).uniform(size=num_rows)
+
+
+def all_positive(num_rows: int) -> np.ndarray:
+  """Returns [T] ones: every row is equally strange, so that any threshold flags all or none."""
+  return np.ones(num_rows)
+
+
+def training_range(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+  """Returns [T]: how far a row leaves the training minimum and maximum, summed over metrics.
+
+  Args:
+    train: [T_train, F] without NaN.
+    test: [T, F] without NaN.
+
+  Raises:
+    ValueError: as `scale`.
+  """
+  scaled, rows = scale(train, test)
+  low, high = np.min(scaled, axis=0), np.max(scaled, axis=0)
+  return np.sum(np.maximum(rows - high, 0) + np.maximum(low - rows, 0), axis=1)
+
+
+def pca_error(train: np.ndarray, test: np.ndarray, variance: float = 0.9) -> np.ndarray:
+  """Returns [T]: squared distance to the training rows' principal subspace, summed over metrics.
+
+  Args:
+    train: [T_train, F] without NaN.
+    test: [T, F] without NaN.
+    variance: share of the training variance that the subspace keeps, 0..1; the fewest components that do.
+
+  Raises:
+    ValueError: as `scale`.
+  """
+  scaled, rows = scale(train, test)
+  centre = np.mean(scaled, axis=0)
+  values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(scaled, rowvar=False, bias=True)))
+  values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+  total = float(np.sum(values))
+  kept = int(np.searchsorted(np.cumsum(values), variance * total)) + 1 if total > 0 else 0
+  rest = vectors[:, kept:]  # projecting on what is left out loses no digits to a difference of two sums
+  return np.sum(((rows - centre) @ rest) ** 2, axis=1)

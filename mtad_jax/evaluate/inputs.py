@@ -1,0 +1,266 @@
+"""What the evaluation reads: scores.parquet, segments.parquet, and the raw machines for the floors.
+
+In: the tables that score.py wrote and the machines as the readers return them. Out: `ScoredMachine`s.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from mtad_jax.config import Config
+from mtad_jax.data.counters import difference, find_counters
+from mtad_jax.data.exclude import excluded_rows, parse_exclusions
+from mtad_jax.data.machine import Machine
+from mtad_jax.evaluate import baselines
+from mtad_jax.evaluate.scored import ScoredMachine
+from mtad_jax.evaluate.segments import segments_of
+
+_NEEDED = ("machine", "row", "score", "threshold", "valid")
+_OTHER = "score_"  # columns score_raw, score_gamma, ... are the same rows by another rule
+_DAY_MS = 86_400_000
+
+
+class ScoreTable(NamedTuple):
+  """One machine's part of scores.parquet, in the order of rows; NaN where there is no score.
+
+  timestamps: [T] datetime64[ms], or None. labels: [T] bool, or None. other_scores: [T] by name.
+  """
+
+  scores: np.ndarray
+  thresholds: dict[str, float]
+  other_scores: dict[str, np.ndarray]
+  labels: np.ndarray | None
+  timestamps: np.ndarray | None
+
+
+def _read_table(path: epath.Path, needed: Sequence[str]) -> pa.Table:
+  if not path.exists():
+    raise ValueError(f"{path}: not found; score.py writes it")
+  try:
+    table = pq.read_table(pa.BufferReader(path.read_bytes()))
+  except pa.ArrowInvalid as error:
+    raise ValueError(f"{path}: not a readable Parquet file ({error})") from None
+  missing = [name for name in needed if name not in table.column_names]
+  if missing:
+    raise ValueError(f"{path}: column {missing[0]!r} is missing; there are {', '.join(table.column_names)}")
+  return table
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+  """Returns a column as float64, NaN where null."""
+  return table.column(name).cast(pa.float64()).to_numpy()
+
+
+def _one_threshold(values: np.ndarray, place: str) -> float:
+  """Returns a machine's threshold: the one number in all its rows, NaN where all are null."""
+  known = values[~np.isnan(values)]
+  if len(known) == 0:
+    return float("nan")
+  if len(known) < len(values) or np.ptp(known) > 0:
+    raise ValueError(f"{place}: more than one value; one threshold a machine is wanted")
+  return float(known[0])
+
+
+def _labels(values: np.ndarray, place: str) -> np.ndarray | None:
+  if np.all(np.isnan(values)):
+    return None
+  bad = ~np.isin(values, (0.0, 1.0))
+  if np.any(bad):
+    raise ValueError(f"{place}, row {int(np.argmax(bad))}: {values[bad][0]} is no label; 0 or 1 is wanted")
+  return values == 1
+
+
+def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
+  """Returns {machine: its scores}, in the order of the file.
+
+  Args:
+    path: scores.parquet.
+
+  Raises:
+    ValueError: no such file, a missing column, a row missing or given twice, a valid row without a score, or
+      a threshold that changes within a machine; file, machine and row are named.
+  """
+  table = _read_table(path, _NEEDED)
+  names = table.column("machine").cast(pa.string()).to_numpy(zero_copy_only=False)
+  columns = {
+    name: _numbers(table, name)
+    for name in table.column_names
+    if name in _NEEDED[1:] or name in ("label", "threshold_initial") or name.startswith(_OTHER)
+  }
+  columns.pop("score_ratio", None)
+  stamps = None
+  if "timestamp" in table.column_names and table.column("timestamp").null_count < len(table):
+    stamps = table.column("timestamp").cast(pa.timestamp("ms")).to_numpy()
+  machines, lane = np.unique(names.astype(str), return_inverse=True)
+  first_row = {name: int(np.argmax(lane == index)) for index, name in enumerate(machines)}
+  result = {}
+  for name in sorted(first_row, key=first_row.__getitem__):
+    index = np.flatnonzero(lane == np.searchsorted(machines, name))
+    index = index[np.argsort(columns["row"][index], kind="stable")]
+    own = {key: values[index] for key, values in columns.items()}
+    place = f"{path}: machine {name}"
+    wrong = own["row"] != np.arange(len(index))
+    if np.any(wrong):
+      raise ValueError(f"{place}: row {int(np.argmax(wrong))} is missing or given twice; one each is wanted")
+    valid = own["valid"] == 1
+    empty = valid & np.isnan(own["score"])
+    if np.any(empty):
+      raise ValueError(f"{place}, row {int(np.argmax(empty))}: valid but without a score")
+    thresholds = {"pot": _one_threshold(own["threshold"], f"{place}, column threshold")}
+    if "threshold_initial" in own:
+      column = f"{place}, column threshold_initial"
+      thresholds["initial"] = _one_threshold(own["threshold_initial"], column)
+    clock = None if stamps is None or np.any(np.isnat(stamps[index])) else stamps[index]
+    result[name] = ScoreTable(
+      np.where(valid, own["score"], np.nan),
+      thresholds,
+      {key.removeprefix(_OTHER): values for key, values in own.items() if key.startswith(_OTHER)},
+      _labels(own["label"], f"{place}, column label") if "label" in own else None,
+      clock,
+    )
+  return result
+
+
+def common_scores(tables: Mapping[str, ScoreTable]) -> tuple[list[str], dict[str, str]]:
+  """Returns the other scores that every machine has in every valid row, and why others are left out."""
+  kept, left_out = [], {}
+  names = dict.fromkeys(name for table in tables.values() for name in table.other_scores)
+  for name in names:
+    lacking = [
+      machine
+      for machine, table in tables.items()
+      if np.any(~np.isnan(table.scores) & np.isnan(table.other_scores[name]))
+    ]
+    if lacking:
+      left_out[name] = f"not in every valid row of {lacking[0]}"
+    else:
+      kept.append(name)
+  return kept, left_out
+
+
+def read_rankings(path: epath.Path) -> dict[tuple[str, int, int], tuple[str, ...]]:
+  """Returns {(machine, start row, end row): metrics, best first} of segments.parquet.
+
+  Args:
+    path: segments.parquet.
+
+  Raises:
+    ValueError: no such file, or a missing column.
+  """
+  table = _read_table(path, ("machine", "start_row", "end_row", "metrics"))
+  return {
+    (row["machine"], int(row["start_row"]), int(row["end_row"])): tuple(row["metrics"] or ())
+    for row in table.select(["machine", "start_row", "end_row", "metrics"]).to_pylist()
+  }
+
+
+def rows_per_day(timestamps: np.ndarray | None, dataset: str) -> float | None:
+  """Returns the rows of a day by the median step, 1440 for SMD (a row a minute), None where nothing says.
+
+  Args:
+    timestamps: [T] datetime64[ms], or None.
+    dataset: the config's name.
+  """
+  if timestamps is not None and len(timestamps) > 1:
+    return _DAY_MS / float(np.median(np.diff(timestamps).astype("timedelta64[ms]").astype(np.float64)))
+  return 1440.0 if dataset == "smd" else None
+
+
+def floor_scores(machine: Machine, config: Config, lane: int) -> dict[str, np.ndarray]:
+  """Returns the floors' scores of one machine, [T] by name.
+
+  The floors get what the detector gets: excluded training rows are left out, counters are differenced as
+  the settings say, and gaps are filled from the past.
+
+  Args:
+    machine: raw series.
+    config: data.counters, data.exclude, evaluate.random_seed and evaluate.pca_variance are read.
+    lane: the machine's number, so that no two share their random scores.
+  """
+  train, test = machine.train.values, machine.test.values
+  exclusions = parse_exclusions(config.data.exclude)
+  is_excluded = excluded_rows(exclusions, machine.name, len(train), machine.train.timestamps)
+  if config.data.counters == "auto":
+    is_counter = find_counters(train[~is_excluded])
+    train, test = difference(train, is_counter), difference(test, is_counter)
+  train = baselines.fill_forward(train[~is_excluded])
+  if len(train) == 0:
+    raise ValueError(f"{machine.name}: no training row is left; the floors need at least one")
+  test = baselines.fill_forward(test, train[-1])
+  return {
+    "random": baselines.random_scores(len(test), config.evaluate.random_seed + lane),
+    "all_positive": baselines.all_positive(len(test)),
+    "training_range": baselines.training_range(train, test),
+    "pca_error": baselines.pca_error(train, test, config.evaluate.pca_variance),
+  }
+
+
+def _checked_labels(name: str, table: ScoreTable, machine: Machine) -> np.ndarray | None:
+  if len(machine.test.values) != len(table.scores):
+    raise ValueError(
+      f"{name}: {len(table.scores)} scored rows, but the raw test split has {len(machine.test.values)}; "
+      "give the data that were scored by --data_dir or --source"
+    )
+  if table.labels is None or machine.labels is None:
+    return machine.labels if table.labels is None else table.labels
+  differs = table.labels != machine.labels
+  if np.any(differs):
+    row = int(np.argmax(differs))
+    raise ValueError(f"{name}, row {row}: the label in scores.parquet differs from the raw data's")
+  return table.labels
+
+
+def scored_machines(
+  tables: Mapping[str, ScoreTable],
+  machines: Sequence[Machine],
+  rankings: Mapping[tuple[str, int, int], tuple[str, ...]] | None,
+  config: Config,
+) -> list[ScoredMachine]:
+  """Returns the machines as `summary.evaluate_fleet` takes them.
+
+  Args:
+    tables: of scores.parquet.
+    machines: raw, at least those that were scored.
+    rankings: of segments.parquet; None: no causes are evaluated.
+    config: of the run.
+
+  Raises:
+    ValueError: a scored machine without raw data, other lengths or labels, or a cause that is no metric.
+  """
+  by_name = {machine.name: machine for machine in machines}
+  names, _ = common_scores(tables)
+  result = []
+  for lane, (name, table) in enumerate(tables.items()):
+    if name not in by_name:
+      raise ValueError(f"{name}: scored, but not in the raw data; known there: {', '.join(by_name)}")
+    machine = by_name[name]
+    labels = _checked_labels(name, table, machine)
+    column = {metric: index for index, metric in enumerate(machine.metrics)}
+    ranked: list[tuple[int, ...] | None] = []
+    for start, end in segments_of(labels) if labels is not None else []:
+      causes = None if rankings is None else rankings.get((name, int(start), int(end)))
+      unknown = [metric for metric in causes or () if metric not in column]
+      if unknown:
+        raise ValueError(f"segments.parquet: machine {name}: cause {unknown[0]!r} is none of its metrics")
+      ranked.append(None if causes is None else tuple(column[metric] for metric in causes))
+    clock = table.timestamps if table.timestamps is not None else machine.test.timestamps
+    result.append(
+      ScoredMachine(
+        name=name,
+        role=machine.role,
+        labels=labels,
+        scores=table.scores,
+        thresholds=table.thresholds,
+        other_scores={key: table.other_scores[key] for key in names},
+        baselines=floor_scores(machine, config, lane),
+        interpretation=() if rankings is None else machine.interpretation,
+        cause_ranking=tuple(ranked),
+        rows_per_day=rows_per_day(clock, config.data.dataset),
+        num_metrics=len(machine.metrics),
+      )
+    )
+  return result

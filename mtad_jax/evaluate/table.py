@@ -1,0 +1,121 @@
+"""The evaluation as an aligned text table, worst machines first, with the footnotes its figures need."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_MISSING = "-"
+
+
+def _number(value: Any, digits: int = 3) -> str:
+  return _MISSING if value is None else f"{value:.{digits}f}"
+
+
+def _row(name: str, entry: Mapping[str, Any], floors: Sequence[str], threshold: str | None) -> list[str]:
+  own = entry["detector"]
+  at = own["at_threshold"].get(threshold, {})
+  return [
+    name,
+    _number(own["average_precision"]),
+    *(_number(entry["floors"][floor]["average_precision"]) for floor in floors),
+    _number(own["oracle"]["f1"]),
+    _number(at.get("f1")),
+    _number(at.get("event_recall"), 2),
+    _number(at.get("false_alarms_per_day"), 2),
+    _number(at.get("false_alarms_per_1000_rows"), 2),
+    _number(at.get("delay_rows_median"), 0),
+    _number(at.get("point_adjusted_f1")),
+  ]
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+  """Returns the rows as lines, the first column to the left, the others to the right.
+
+  Args:
+    rows: lists of text of one length, the head first.
+  """
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  lines = []
+  for row in rows:
+    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+    lines.append("  ".join(cells).rstrip())
+  return "\n".join(lines)
+
+
+def _share(figures: Mapping[str, Any] | None) -> str:
+  return _MISSING if not figures else f"{_number(figures['mean'], 2)} ({figures['segments']})"
+
+
+def _point_lines(result: Mapping[str, Any]) -> list[str]:
+  """Returns the block of recall at one false alarm a day and of right causes, by kind and strength."""
+  point, causes = result["operating_point"], result["root_cause"]
+  names = [name for name in point if isinstance(point[name], dict) and "recall" in point[name]]
+  right = causes["all_true_segments"] if causes else None
+  head = ["true segments", *names, "first cause right"]
+  rows = [head]
+  own = point["detector"]
+  first_right = _number(right["first_named_right"], 2) if right else _MISSING
+  rows.append(
+    [f"all ({own['segments']})", *(_number(point[name]["recall"], 2) for name in names), first_right]
+  )
+  groups = right["first_named_right_groups"] if right else {}
+  for group in ("by_strength", "by_kind", "by_kind_and_strength"):
+    for key in own[group]:
+      cells = [_share(point[name][group].get(key)) for name in names]
+      rows.append([key, *cells, _share(groups.get(group, {}).get(key))])
+  lines = ["", "Recall at one false alarm a machine and day (threshold chosen with the labels)", align(rows)]
+  if point["assumed_rows_per_day"]:
+    lines.append("  no timestamps: a day is taken as 1,440 rows")
+  if right:
+    chance = _number(right["first_named_right_random"], 2)
+    hits = (_number(right[name], 2) for name in ("hit_rate_100", "hit_rate_100_random"))
+    lines.append(
+      "  a random ranking names a right cause first in {}; HitRate@100% {}, random {}".format(chance, *hits)
+    )
+  return lines
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+  """Returns the table of an evaluation, machines by rising average precision, then mean and pooled.
+
+  Args:
+    result: the dict of `summary.evaluate_fleet`.
+  """
+  machines = result["machines"]
+  first = next(iter(machines.values()))
+  floors = list(first["floors"])
+  thresholds = list(result["pooled"]["detector"]["at_threshold"])
+  threshold = "pot" if "pot" in thresholds else (thresholds[0] if thresholds else "pot")
+  head = [
+    "machine",
+    "AP",
+    *(f"AP {floor}" for floor in floors),
+    "best F1*",
+    f"F1 {threshold}",
+    "recall",
+    "FA/day",
+  ]
+  head += ["FA/1k rows", "delay", "PA F1**"]
+
+  def precision(name: str) -> tuple[bool, float]:
+    value = machines[name]["detector"]["average_precision"]
+    return value is None, value or 0.0
+
+  rows = [head] + [_row(name, machines[name], floors, threshold) for name in sorted(machines, key=precision)]
+  mean, pooled = result["mean"], result["pooled"]
+  if "detector" in mean:
+    rows.append(_row(f"mean of {len(mean['machines'])}", mean, floors, threshold))
+  rows.append(_row(f"pooled, {len(pooled['machines'])}", pooled, floors, threshold))
+  lines = [align(rows), ""]
+  lines.append(
+    "AP: average precision; recall: true segments with an alarm; FA: false-alarm events; delay: rows"
+  )
+  lines.append("* oracle, its threshold chosen with the labels")
+  lines.append(f"** {result['notes']['point_adjusted']}")
+  lines.append(f"pooled by {pooled['by']}")
+  if mean["without_an_anomaly"]:
+    lines.append(f"without an anomaly, not in the mean: {', '.join(mean['without_an_anomaly'])}")
+  for name, reason in mean["left_out"].items():
+    lines.append(f"left out: {name}: {reason}")
+  if pooled["left_out"]:
+    lines.append(f"no positive POT threshold, not pooled: {', '.join(pooled['left_out'])}")
+  return "\n".join(lines + _point_lines(result))

@@ -1,0 +1,100 @@
+"""MTAD-GAT assembled, for one machine: pure `init_params` and `apply` on a plain tree.
+
+window [B, W, F] -> convolution over time -> feature and time attention side by side -> GRU -> forecaster on
+the last state, VAE on the states (Zhao et al., ICDM 2020).
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtad_jax.config import Attention, ModelConfig, RunMode
+from mtad_jax.model.attention import GraphAttention
+from mtad_jax.model.convolution import Convolution
+from mtad_jax.model.forecaster import Forecaster
+from mtad_jax.model.gru import GRU
+from mtad_jax.model.vae import VAE, Reconstruction
+
+Params = dict[str, Any]
+
+
+class Outputs(NamedTuple):
+  """What the network says of a batch of windows; None where the run mode has no such part.
+
+  forecast: [B, F'] of the row after each window. reconstruction: of every row [B, W, F'], or of the last row
+  alone [B, F']. feature_attention: [B, F, F], time_attention: [B, W, W].
+  """
+
+  forecast: jax.Array | None
+  reconstruction: Reconstruction | None
+  feature_attention: jax.Array
+  time_attention: jax.Array
+
+
+class Network(nn.Module):
+  """The whole network; use `init_params` and `apply`."""
+
+  settings: ModelConfig
+  num_targets: int
+
+  @nn.compact
+  def __call__(self, windows: jax.Array, noise: jax.Array | None, last_row_only: bool) -> Outputs:
+    config = self.settings
+    attention = {
+      "gatv2": config.attention is Attention.GATV2,
+      "attention_size": config.attention_size,
+      "leaky_slope": config.leaky_slope,
+    }
+    # No activation: the paper names none, and a ReLU here would cut what lies below a metric's minimum.
+    rows = Convolution(config.kernel_size, name="convolution")(windows)
+    by_feature, feature_weights = GraphAttention(name="feature_attention", **attention)(
+      jnp.swapaxes(rows, 1, 2)  # [B, W, F] -> [B, F, W]
+    )
+    by_time, time_weights = GraphAttention(name="time_attention", **attention)(rows)
+    joined = jnp.concatenate([rows, jnp.swapaxes(by_feature, 1, 2), by_time], axis=-1)  # [B, W, 3F]
+    states = GRU(config.hidden_size, name="gru")(joined)  # [B, W, H]
+    forecast, reconstruction = None, None
+    if config.run_mode is not RunMode.RECONSTRUCTING:
+      forecast = Forecaster(
+        config.forecast_size, config.forecast_layers, self.num_targets, name="forecaster"
+      )(states[:, -1])
+    if config.run_mode is not RunMode.FORECASTING:
+      reconstruction = VAE(
+        latent_size=config.latent_size,
+        decoder_size=config.decoder_size,
+        num_targets=self.num_targets,
+        variance_floor=config.variance_floor,
+        log_variance_min=config.log_variance_min,
+        log_variance_max=config.log_variance_max,
+        name="vae",
+      )(states[:, -1] if last_row_only else states, noise)
+    return Outputs(forecast, reconstruction, feature_weights, time_weights)
+
+
+def init_params(key: jax.Array, settings: ModelConfig, num_metrics: int, num_targets: int) -> Params:
+  """Returns freshly drawn parameters for one machine with F = num_metrics inputs and F' = num_targets."""
+  network = Network(settings, num_targets)
+  example = jnp.zeros((1, settings.window_size, num_metrics), jnp.float32)
+  return network.init(key, example, None, last_row_only=False)["params"]
+
+
+def apply(
+  params: Params,
+  windows: jax.Array,
+  noise: jax.Array | None = None,
+  *,
+  settings: ModelConfig,
+  num_targets: int,
+  last_row_only: bool = False,
+) -> Outputs:
+  """Returns the network's outputs for windows [B, W, F].
+
+  Args:
+    params: one machine's tree from `init_params`.
+    windows: scaled rows, float32.
+    noise: [B, W, Z] standard normal draws for the VAE's code; None takes the mean code.
+    last_row_only: reconstruct the window's last row alone, as scoring needs it.
+  """
+  return Network(settings, num_targets).apply({"params": params}, windows, noise, last_row_only)

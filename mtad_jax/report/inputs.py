@@ -1,0 +1,284 @@
+"""What the report reads of a work directory: scores, events, evaluation, training log and notes.
+
+scores.parquet must be there; a part that is missing otherwise stands in `missing` with its reason, which the
+page shows in its place. A file that is there and cannot be read is an error, never a missing part.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class MachineScores(NamedTuple):
+  """The scores of one machine, in row order.
+
+  row: [T] int64. times: [T] float64, ms since 1970 (UTC), or None where the data have no timestamps.
+  score, threshold: [T] float64, NaN where a row has none. initial: the tail's beginning, or None.
+  is_anomaly, valid: [T] bool. label: [T] bool, or None where the data have none.
+  """
+
+  row: np.ndarray
+  times: np.ndarray | None
+  score: np.ndarray
+  threshold: np.ndarray
+  initial: float | None
+  is_anomaly: np.ndarray
+  valid: np.ndarray
+  label: np.ndarray | None
+
+
+class Event(NamedTuple):
+  """One line of events.parquet; rows from 0, end exclusive; contributors sorted, largest first."""
+
+  event_id: str
+  machine: str
+  start_row: int
+  end_row: int
+  start: str
+  end: str
+  severity: float
+  peak: float
+  contributors: tuple[tuple[str, float], ...]
+
+
+class LossCurves(NamedTuple):
+  """One machine's training log.
+
+  curves: name of a loss -> (steps, values), both [S] float64, NaN: not finite.
+  num_skipped: steps that were not taken because something was not finite.
+  stopped_step: the logged step at which training had stopped early, or None.
+  """
+
+  curves: dict[str, tuple[np.ndarray, np.ndarray]]
+  num_skipped: int
+  stopped_step: int | None
+
+
+class Work(NamedTuple):
+  """Everything the page shows. `notes`: machine -> counts of its preparation.
+
+  missing: part -> why it cannot be drawn.
+  """
+
+  path: Path
+  machines: dict[str, MachineScores]
+  events: list[Event]
+  losses: dict[str, LossCurves]
+  evaluation: dict[str, Any] | None
+  calibration: dict[str, Any] | None
+  config: dict[str, Any]
+  run: dict[str, Any]
+  notes: dict[str, dict[str, Any]]
+  missing: dict[str, str]
+
+
+LOSS_NAMES = ("loss", "forecast_loss", "reconstruction_loss", "kl", "validation_loss")
+_SCORE_COLUMNS = ("machine", "row", "timestamp", "score", "threshold", "is_anomaly", "valid")
+_EVENT_COLUMNS = ("event_id", "machine", "start_row", "end_row", "severity", "peak", "contributors")
+
+
+def read_work(workdir: str, scores_dir: str = "") -> Work:
+  """Returns what the report shows of a work directory.
+
+  Args:
+    workdir: folder with config.json, run.json, metrics.jsonl, evaluation.json.
+    scores_dir: folder with scores.parquet and events.parquet; empty: the work directory.
+
+  Raises:
+    ValueError: the folder is no local one, there is no scores.parquet, or a file is damaged; file named.
+  """
+  for place in (workdir, scores_dir):
+    if "://" in place:
+      raise ValueError(f"{place}: the report needs a local path; copy the work directory to this machine")
+  path = Path(workdir)
+  if not path.is_dir():
+    raise ValueError(f"{path}: there is no such work directory")
+  scores_path = Path(scores_dir) if scores_dir else path
+  missing: dict[str, str] = {}
+  machines = _read_scores(scores_path / "scores.parquet")
+  fleet = _read_json(path / "fleet.json", "notes", "what was done to the data is not known", missing)
+  return Work(
+    path=path,
+    machines=machines,
+    events=_read_events(scores_path / "events.parquet", missing),
+    losses=_read_losses(path / "metrics.jsonl", missing),
+    evaluation=_read_json(path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing),
+    calibration=_read_json(path / "calibration.json", "calibration", "the fits are not known", missing),
+    config=_read_json(path / "config.json", "settings", "the settings are not known", missing) or {},
+    run=_read_json(path / "run.json", "run", "nothing is known of the training run", missing) or {},
+    notes=_notes(fleet, missing),
+    missing=missing,
+  )
+
+
+def _read_table(path: Path, wanted: tuple[str, ...]) -> pa.Table:
+  try:
+    table = pq.read_table(path)
+  except (pa.ArrowException, OSError) as error:
+    raise ValueError(f"{path}: not a readable Parquet file: {error}") from None
+  absent = [name for name in wanted if name not in table.column_names]
+  if absent:
+    raise ValueError(f"{path}: column {absent[0]} is missing; it has {', '.join(table.column_names)}")
+  return table
+
+
+def _read_scores(path: Path) -> dict[str, MachineScores]:
+  if not path.is_file():
+    raise ValueError(f"{path}: there are no scores to report; run scripts/score.py first")
+  table = _read_table(path, _SCORE_COLUMNS)
+  names = np.asarray(table["machine"].to_pylist(), dtype=object)
+  columns = {name: _numbers(table, name) for name in ("row", "score", "threshold", "is_anomaly", "valid")}
+  optional = {
+    name: _numbers(table, name) for name in ("label", "threshold_initial") if name in table.column_names
+  }
+  times = _milliseconds(table["timestamp"])
+  machines = {}
+  for name in dict.fromkeys(names):
+    index = np.flatnonzero(names == name)
+    index = index[np.argsort(columns["row"][index], kind="stable")]
+    initial = optional["threshold_initial"][index] if "threshold_initial" in optional else np.zeros(0)
+    initial = initial[~np.isnan(initial)]
+    label = optional["label"][index] if "label" in optional else np.array([np.nan])
+    machines[str(name)] = MachineScores(
+      row=columns["row"][index].astype(np.int64),
+      times=None if np.isnan(times[index]).any() else times[index],
+      score=columns["score"][index],
+      threshold=columns["threshold"][index],
+      initial=float(initial[0]) if len(initial) else None,
+      is_anomaly=columns["is_anomaly"][index] == 1,
+      valid=columns["valid"][index] == 1,
+      label=None if np.isnan(label).any() else label == 1,
+    )
+  if not machines:
+    raise ValueError(f"{path}: no rows; there is nothing to report")
+  return machines
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+  """Returns a column as float64; null is NaN."""
+  try:
+    return table[name].cast(pa.float64()).to_numpy().astype(np.float64)
+  except pa.ArrowNotImplementedError:
+    # Arrow has no cast from bool to double
+    return table[name].cast(pa.int8()).cast(pa.float64()).to_numpy().astype(np.float64)
+
+
+def _milliseconds(column: pa.ChunkedArray) -> np.ndarray:
+  """Returns timestamps as float64 ms since 1970; null is NaN."""
+  if pa.types.is_timestamp(column.type):
+    column = column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False)
+  elif not (pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
+    raise ValueError(f"scores.parquet: column timestamp is {column.type}; a timestamp is wanted")
+  return column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+
+
+def _read_events(path: Path, missing: dict[str, str]) -> list[Event]:
+  if not path.is_file():
+    missing["events"] = f"There is no {path.name}: scripts/score.py writes it beside the scores."
+    return []
+  events = []
+  for line in _read_table(path, _EVENT_COLUMNS).to_pylist():
+    pairs = [(str(item["metric"]), float(item["contribution"] or 0.0)) for item in line["contributors"] or []]
+    events.append(
+      Event(
+        event_id=str(line["event_id"]),
+        machine=str(line["machine"]),
+        start_row=int(line["start_row"]),
+        end_row=int(line["end_row"]),
+        start=_text(line.get("start")),
+        end=_text(line.get("end")),
+        severity=float("nan") if line["severity"] is None else float(line["severity"]),
+        peak=float("nan") if line["peak"] is None else float(line["peak"]),
+        contributors=tuple(sorted(pairs, key=lambda pair: -pair[1])),
+      )
+    )
+  return events
+
+
+def _text(value: Any) -> str:
+  return "" if value is None else str(value)
+
+
+def _read_json(path: Path, part: str, reason: str, missing: dict[str, str]) -> dict[str, Any] | None:
+  if not path.is_file():
+    missing[part] = f"There is no {path.name}: {reason}."
+    return None
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f"{path}: not readable as JSON: {error}") from None
+  if not isinstance(values, dict):
+    raise ValueError(f"{path}: a {type(values).__name__}; a group of named values is wanted")
+  return values
+
+
+def _notes(fleet: dict[str, Any] | None, missing: dict[str, str]) -> dict[str, dict[str, Any]]:
+  """Returns the preparation's counts of every machine: groups[].machines[] each with a name and notes."""
+  found = {}
+  for group in (fleet or {}).get("groups", []):
+    for machine in group.get("machines", []):
+      if isinstance(machine, dict) and isinstance(machine.get("notes"), dict):
+        found[str(machine["name"])] = machine["notes"]
+  if not found:
+    missing.setdefault("notes", "fleet.json has no notes of the preparation.")
+  return found
+
+
+def _read_losses(path: Path, missing: dict[str, str]) -> dict[str, LossCurves]:
+  if not path.is_file():
+    missing["losses"] = f"There is no {path.name}: the work directory holds no training log."
+    return {}
+  names: dict[int, list[str]] = {}
+  by_group: dict[int, dict[int, dict[str, Any]]] = {}
+  lines = path.read_text().splitlines()
+  for number, line in enumerate(lines, start=1):
+    try:
+      entry = json.loads(line)
+    except ValueError:
+      # a run that was stopped while writing leaves half a last line
+      if number == len(lines):
+        continue
+      raise ValueError(f"{path}: row {number}: not readable as JSON") from None
+    group = int(entry.get("group", 0))
+    if entry.get("header"):
+      names[group] = [str(name) for name in entry["machines"]]
+      continue
+    if group not in names:
+      raise ValueError(f"{path}: row {number}: no header row names the machines of group {group}")
+    for name in (*LOSS_NAMES, "num_skipped", "stopped"):
+      if name in entry and len(entry[name]) != len(names[group]):
+        raise ValueError(
+          f"{path}: row {number}: {name} has {len(entry[name])} values for {len(names[group])} machines"
+        )
+    # a resumed run may log a step again; the later line counts
+    by_group.setdefault(group, {})[int(entry["step"])] = entry
+  losses: dict[str, LossCurves] = {}
+  for group, by_step in by_group.items():
+    entries = [by_step[step] for step in sorted(by_step)]
+    for lane, name in enumerate(names[group]):
+      losses[name] = _lane(entries, lane)
+  if not losses:
+    missing["losses"] = f"{path.name} holds no step yet."
+  return losses
+
+
+def _lane(entries: list[dict[str, Any]], lane: int) -> LossCurves:
+  """Returns one machine's part of its group's log rows, in the order of steps."""
+  curves = {}
+  for loss in LOSS_NAMES:
+    points = [(entry["step"], entry[loss][lane]) for entry in entries if loss in entry]
+    if points:
+      steps = np.array([step for step, _ in points], np.float64)
+      values = np.array([np.nan if value is None else value for _, value in points], np.float64)
+      curves[loss] = (steps, np.where(np.isfinite(values), values, np.nan))
+  stopped = [int(entry["step"]) for entry in entries if "stopped" in entry and entry["stopped"][lane]]
+  last = entries[-1]
+  return LossCurves(
+    curves=curves,
+    num_skipped=int(last["num_skipped"][lane]) if "num_skipped" in last else 0,
+    stopped_step=stopped[0] if stopped else None,
+  )

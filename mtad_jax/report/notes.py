@@ -1,0 +1,127 @@
+"""What a reader must know before trusting the figures: thresholds that could not be fitted, values filled in,
+metrics left out, machines that stopped.
+
+Reads calibration.json ({"machines": {name: {"pot": the POT fit's fields}}}), the preparation's counts, and
+of run.json `retired` (names) and what the run was made with.
+"""
+
+import html
+import json
+from typing import Any
+
+from mtad_jax.report import tables
+from mtad_jax.report.inputs import Work
+
+_MOST = 6  # names listed in a cell before the rest is counted
+_POT_COLUMNS = {
+  "initial": "initial",
+  "threshold": "threshold",
+  "low": "low",
+  "high": "high",
+  "rows": "num_rows",
+  "above initial": "num_excesses",
+  "clusters": "num_clusters",
+  "shape": "shape",
+  "scale": "scale",
+  "expected alarms a week": "expected_alarms_per_week",
+}
+
+
+def section(work: Work) -> str:
+  """Returns the notes' part of the page; a kind of note that the files do not have says so."""
+  return _retired(work) + _pot(work) + _preparation(work) + _origin(work)
+
+
+def _origin(work: Work) -> str:
+  """Returns what is needed to make the run again: commit, versions, settings."""
+  facts = [f"{name} {version}" for name, version in (work.run.get("versions") or {}).items()]
+  if work.run.get("commit"):
+    facts.insert(0, f"commit {work.run['commit']}")
+  settings = json.dumps(work.config, indent=1) if work.config else work.missing.get("settings", "")
+  return (
+    f"<p class=soft>{html.escape(', '.join(facts) or 'Versions: run.json does not list them.')}</p>"
+    f"<details><summary>Settings</summary><pre class=scroll>{html.escape(settings)}</pre></details>"
+  )
+
+
+def _retired(work: Work) -> str:
+  if "run" in work.missing:
+    return tables.absent(f"Retired machines. {work.missing['run']}")
+  retired = work.run.get("retired")
+  if retired is None:
+    return tables.absent("Retired machines: run.json does not list them.")
+  if not retired:
+    return "<p>No machine was retired.</p>"
+  text = f"Retired at their last finite parameters, and scored all the same: {', '.join(map(str, retired))}."
+  return f'<p class="absent">{html.escape(text)}</p>'
+
+
+def _pot(work: Work) -> str:
+  if work.calibration is None:
+    return tables.absent(f"Threshold fits. {work.missing['calibration']}")
+  fits = {name: entry.get("pot") for name, entry in (work.calibration.get("machines") or {}).items()}
+  fits = {name: fit for name, fit in fits.items() if isinstance(fit, dict)}
+  if not fits:
+    return tables.absent("Threshold fits: calibration.json has none.")
+  columns = [
+    tables.Column("machine"),
+    tables.Column("status"),
+    *(tables.Column(name, numeric=True) for name in _POT_COLUMNS),
+  ]
+  rows = [
+    [name, str(fit.get("status", "")), *(tables.number(fit.get(key)) for key in _POT_COLUMNS.values())]
+    for name, fit in fits.items()
+  ]
+  caption = "Thresholds from peaks over the initial one, on held-out normal scores; low, high: its interval"
+  return tables.table(caption, columns, rows, row_machines=list(fits))
+
+
+def _preparation(work: Work) -> str:
+  if "notes" in work.missing:
+    return tables.absent(f"Filled and cleaned values. {work.missing['notes']}")
+  columns = [
+    tables.Column("machine"),
+    tables.Column("rows", numeric=True),
+    tables.Column("excluded", numeric=True),
+    tables.Column("two rows at one time", numeric=True),
+    tables.Column("filled"),
+    tables.Column("cleaned"),
+    tables.Column("outside the training range"),
+    tables.Column("constant"),
+    tables.Column("counters"),
+    tables.Column("never seen"),
+  ]
+  rows = [
+    [
+      name,
+      tables.number(note.get("num_rows")),
+      tables.number(note.get("excluded_rows")),
+      tables.number(note.get("grid_collisions")),
+      _shares(note.get("filled_share")),
+      _shares(note.get("cleaned_share")),
+      _shares(note.get("outside_share")),
+      _names(note.get("constant")),
+      _names(note.get("counters")),
+      _names(note.get("never_seen")),
+    ]
+    for name, note in work.notes.items()
+  ]
+  caption = "What was done to the training split: shares of rows per metric, the largest first"
+  return tables.table(caption, columns, rows, row_machines=list(work.notes))
+
+
+def _shares(shares: Any) -> str:
+  """Returns the metrics with their shares, the largest first; the rest is counted."""
+  if not shares:
+    return tables.NONE
+  ordered = sorted(shares.items(), key=lambda item: -item[1])
+  parts = [f"{name} {tables.share(value)}" for name, value in ordered[:_MOST]]
+  return ", ".join(parts) + _rest(len(ordered))
+
+
+def _names(names: Any) -> str:
+  return ", ".join(map(str, names[:_MOST])) + _rest(len(names)) if names else tables.NONE
+
+
+def _rest(count: int) -> str:
+  return f" and {count - _MOST} more" if count > _MOST else ""

@@ -1,0 +1,52 @@
+"""Fits calibration and thresholds again, the weights untouched.
+
+python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
+"""
+
+import run_flags
+from absl import flags
+from etils import epath
+from program import UsageError, run
+
+from mtad_jax.config import Config, dumps, freeze, to_dict
+from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
+from mtad_jax.train.workdir import CONFIG
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "the run", required=True)
+flags.DEFINE_string("data_dir", None, "where the training data lie now; default: where train.py read them")
+flags.DEFINE_string("source", None, "in place of --data_dir: a folder of raw files")
+flags.DEFINE_float("pot_q", None, "promised share of alarm rows on normal data")
+flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
+flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
+flags.DEFINE_string("rule", None, "standardised, surprise, gamma or raw")
+flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the calibration; see train.py")
+
+
+def _changed(config: Config) -> Config:
+  tree = to_dict(config)
+  for name in ("pot_q", "initial_quantile", "gamma", "rule"):
+    if FLAGS[name].value is not None:
+      tree["detect"][name] = FLAGS[name].value
+  try:
+    return freeze(tree)
+  except ValueError as error:
+    raise UsageError(error) from None
+
+
+def main() -> int:
+  """Calibrates and writes calibration.json and the settings it was made with."""
+  opened = run_flags.open_workdir(FLAGS.workdir)
+  config = _changed(opened.config)
+  machines = run_flags.load_run_machines(opened, FLAGS.data_dir, FLAGS.source)
+  groups = run_flags.prepared_again(opened, config, machines, FLAGS.workdir)
+  if FLAGS.exclude:
+    groups = run_flags.without_calibration_rows(groups, machines, FLAGS.exclude)
+  found = calibrate_run(FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"])
+  (epath.Path(FLAGS.workdir) / CONFIG).write_text(dumps(config))
+  print("\n".join(report_lines(found)))
+  return 0
+
+
+if __name__ == "__main__":
+  run(main)

@@ -1,0 +1,126 @@
+"""Raw files, a download or a simulation to a prepared dataset on disk; a second call finds it done.
+
+python scripts/prepare.py --dataset=smd --source=DIR --data_dir=DIR
+python scripts/prepare.py --dataset=smap --download --data_dir=DIR
+python scripts/prepare.py --dataset=simulated --sim_machines=6 --data_dir=DIR
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from program import UsageError, run
+
+from mtad_jax.data.builder import DATASETS, build_dataset, check_place, is_prepared
+from mtad_jax.data.download import download
+from mtad_jax.data.fingerprint import fingerprint_folder, fingerprint_text
+from mtad_jax.data.fleet_folder import select_machines
+from mtad_jax.data.load import read_source
+from mtad_jax.data.machine import Machine
+from mtad_jax.data.publishers import PUBLISHERS
+from mtad_jax.data.simulate import SimulatorSettings, simulate_fleet
+
+_DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
+_SOURCE = flags.DEFINE_string(
+  "source", None, "Folder of raw files, in the publisher's layout or a fleet folder."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder for prepared datasets.", required=True)
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the raw files from the publisher (smd, smap, msl).")
+_URL = flags.DEFINE_string("url", None, "Base address in place of the publisher's, with --download.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
+_MACHINES = flags.DEFINE_list("machines", [], "Only these machines, comma-separated; empty: all.")
+_SIM_MACHINES = flags.DEFINE_integer("sim_machines", None, "Machines of the simulated fleet.", lower_bound=1)
+_SIM_DAYS = flags.DEFINE_integer("sim_days", None, "Training days of the simulated fleet.", lower_bound=1)
+_SIM_SEED = flags.DEFINE_integer("sim_seed", None, "Seed of the simulated fleet.", lower_bound=0)
+
+
+def _check_flags() -> None:
+  dataset = _DATASET.value
+  if _URL.value and not _DOWNLOAD.value:
+    raise UsageError("--url is for --download only")
+  if _DOWNLOAD.value and dataset not in PUBLISHERS:
+    raise UsageError(f"--download: dataset {dataset!r} has no publisher; {', '.join(PUBLISHERS)} have one")
+  if _DOWNLOAD.value and _SOURCE.value:
+    raise UsageError("--source and --download: one of them, not both")
+  simulated = dataset == "simulated"
+  if simulated and _SOURCE.value:
+    raise UsageError("--source: a simulated fleet has none; --dataset=folder takes a fleet in files")
+  if not simulated and not _SOURCE.value and not _DOWNLOAD.value:
+    raise UsageError("--source=DIR" + (" or --download" if dataset in PUBLISHERS else "") + " is needed")
+  if not simulated:
+    for flag in (_SIM_MACHINES, _SIM_DAYS, _SIM_SEED):
+      if flag.value is not None:
+        raise UsageError(f"--{flag.name} is for --dataset=simulated only")
+
+
+def _simulator_settings() -> SimulatorSettings:
+  given = {"num_machines": _SIM_MACHINES.value, "num_days": _SIM_DAYS.value, "random_seed": _SIM_SEED.value}
+  return SimulatorSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _find_source(
+  dataset: str, data_dir: Path, names: Sequence[str]
+) -> tuple[str, Callable[[], list[Machine]]]:
+  """Returns the source's fingerprint, and a function that reads its machines."""
+  chosen = ",".join(sorted(names))
+  if dataset == "simulated":
+    settings = _simulator_settings()
+
+    def simulate() -> list[Machine]:
+      fleet = {machine.name: machine for machine in simulate_fleet(settings)}
+      return [fleet[name] for name in select_machines(fleet, names, "simulated fleet")]
+
+    return fingerprint_text(dataset, chosen, repr(dataclasses.asdict(settings))), simulate
+  source: str = _SOURCE.value or ""  # empty only before a download
+  if _DOWNLOAD.value:
+    result = download(dataset, str(data_dir / "downloads"), url=_URL.value, force=_OVERWRITE.value)
+    if result.unverified:
+      print(f"{len(result.unverified)} files unverified: no checksum was known; now it is recorded")
+    source = str(result.folder)
+    print(f"raw files {'already' if result.already_there else 'now'} in {source}")
+  return fingerprint_folder(source, dataset, chosen), lambda: read_source(dataset, source, names)
+
+
+def _share(part: float) -> str:
+  return f"{100 * part:.2f}%"
+
+
+def _print_table(machines: Sequence[Machine]) -> None:
+  """Prints a row per machine: sizes, share of anomalous test rows, share of missing values."""
+  width = max(len("machine"), *(len(machine.name) for machine in machines))
+  print(
+    f"{'machine':<{width}}  {'role':<12} {'train':>8} {'test':>8} {'metrics':>7} "
+    f"{'anomalous':>9} {'missing':>8}"
+  )
+  for machine in machines:
+    values = (machine.train.values, machine.test.values)
+    missing = sum(int(np.isnan(split).sum()) for split in values) / max(
+      sum(split.size for split in values), 1
+    )
+    anomalous = "-" if machine.labels is None else _share(float(machine.labels.mean()))
+    print(
+      f"{machine.name:<{width}}  {machine.role:<12} {len(values[0]):>8} {len(values[1]):>8} "
+      f"{len(machine.metrics):>7} {anomalous:>9} {_share(missing):>8}"
+    )
+
+
+def main() -> None:
+  """Prepares the dataset that the flags name."""
+  _check_flags()
+  dataset, data_dir, names = _DATASET.value, _DATA_DIR.value, _MACHINES.value
+  root = check_place(dataset, data_dir)  # before any download
+  fingerprint, read = _find_source(dataset, root, names)
+  if not _OVERWRITE.value and is_prepared(dataset, data_dir, fingerprint):
+    print(f"{root / dataset}: already prepared from the same data; nothing to do")
+    return
+  machines = read()
+  build_dataset(dataset, machines, data_dir, fingerprint, overwrite=_OVERWRITE.value)
+  _print_table(machines)
+  rows = sum(len(machine.train.values) + len(machine.test.values) for machine in machines)
+  print(f"{root / dataset}: {len(machines)} machines, {rows} rows prepared")
+
+
+if __name__ == "__main__":
+  run(main)

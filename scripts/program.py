@@ -1,0 +1,54 @@
+"""The edge that every command shares: flags in, one clear line and an exit code out.
+
+0 fine, 1 a failure told in one line, 2 wrong usage, 3 every machine retired, 75 stopped by a signal and
+resumable. MTAD_TRACEBACK=1 in the environment shows the traceback behind a failure's line.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_ALL_RETIRED = 3
+EXIT_STOPPED = 75
+
+
+class UsageError(Exception):
+  """Wrong flags or settings; ends the program with exit code 2."""
+
+
+def fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:
+  """Prints one line to stderr and leaves with `code`."""
+  print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+  sys.exit(code)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(arguments)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    fail(str(error).strip("'\""), EXIT_USAGE)
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Parses the flags, runs `main` and leaves with its exit code; a failure is one line, never a traceback."""
+
+  def guarded(arguments: Sequence[str]) -> int:
+    if len(arguments) > 1:
+      fail(f"unexpected argument {arguments[1]!r}; every option is a flag: --name=value", EXIT_USAGE)
+    logging.set_verbosity(logging.WARNING)
+    try:
+      return main() or 0
+    except UsageError as error:
+      code, message = EXIT_USAGE, error
+    except (ValueError, OSError) as error:
+      if os.environ.get("MTAD_TRACEBACK"):
+        raise
+      code, message = EXIT_FAILURE, error
+    fail(str(message), code)
+
+  app.run(guarded, flags_parser=_parse)

@@ -1,0 +1,87 @@
+"""Flags and steps that the commands on a work directory share: config in, data read and prepared."""
+
+from typing import NamedTuple
+
+from absl import flags
+from etils import epath
+from program import UsageError
+
+from mtad_jax.config import Config, freeze
+from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
+from mtad_jax.data.fleet import Group, prepare_groups
+from mtad_jax.data.load import load_machines
+from mtad_jax.data.machine import Machine
+from mtad_jax.train.fleet_file import StoredGroup, describe_fleet, read_fleet
+from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json
+
+
+class Run(NamedTuple):
+  """A work directory as later commands find it. run: run.json's content."""
+
+  config: Config
+  run: dict
+  groups: list[StoredGroup]
+
+
+def define_config() -> None:
+  """Defines --config=FILE[:size], required, and --config.group.name=value."""
+  from ml_collections import config_flags
+
+  config_flags.DEFINE_config_file("config", None, "settings, e.g. configs/smd.py or configs/smd.py:cpu")
+  flags.mark_flag_as_required("config")
+
+
+def frozen_config() -> Config:
+  """Returns --config, frozen; raises UsageError on an unknown name or a value that is not allowed."""
+  try:
+    return freeze(flags.FLAGS.config.to_dict())
+  except ValueError as error:
+    raise UsageError(error) from None
+
+
+def open_workdir(workdir: str) -> Run:
+  """Returns what a work directory holds; raises ValueError where train.py has not made it."""
+  folder = epath.Path(workdir)
+  if not (folder / RUN).exists():
+    raise ValueError(f"{folder}: not a work directory ({RUN} is missing); train.py makes one")
+  return Run(read_config(folder), read_json(folder / RUN, "train.py"), read_fleet(folder))
+
+
+def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> list[Machine]:
+  """Returns the run's raw machines, from the flags where given, else from where train.py read them."""
+  if not data_dir and not source:
+    data_dir, source = run.run["data_dir"], run.run["source"]
+  return load_machines(run.config.data, data_dir=data_dir, source=source)
+
+
+def prepared_again(run: Run, config: Config, machines: list[Machine], workdir: str) -> list[Group]:
+  """Returns the training data prepared as at training.
+
+  Raises:
+    ValueError: the data changed since, so that the network was fitted on other rows.
+  """
+  groups = prepare_groups(machines, config)
+  stored = read_json(epath.Path(workdir) / FLEET, "train.py")["fingerprint"]
+  if describe_fleet(groups)["fingerprint"] != stored:
+    raise ValueError(
+      f"{epath.Path(workdir) / FLEET}: the training data differ from those the run was trained on"
+    )
+  return groups
+
+
+def without_calibration_rows(groups: list[Group], machines: list[Machine], texts: list[str]) -> list[Group]:
+  """Returns the groups with further rows marked unusable; the scaling, fitted at training, stays as it was."""
+  exclusions = parse_exclusions(texts)
+  check_machines(exclusions, [machine.name for machine in machines])
+  raw = {machine.name: machine.train for machine in machines}
+  changed = []
+  for group in groups:
+    members = []
+    for machine in group.machines:
+      series, split = raw[machine.name], machine.train
+      rows = excluded_rows(exclusions, machine.name, len(series.values), series.timestamps)
+      usable = split.usable.copy()
+      usable[split.row_to_grid[rows]] = False
+      members.append(machine._replace(train=split._replace(usable=usable)))
+    changed.append(group._replace(machines=tuple(members)))
+  return changed

@@ -1,0 +1,230 @@
+"""Scores every row of every machine with the stored network and calibration, and names the causes of alarms.
+
+python scripts/score.py --workdir=RUNDIR
+python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=ignore
+"""
+
+import time
+
+import jax
+import numpy as np
+import run_flags
+from absl import flags
+from etils import epath
+from program import UsageError, run
+
+from mtad_jax.config import Config, RunMode
+from mtad_jax.data.contract import check_contract
+from mtad_jax.data.fleet_folder import read_fleet_folder
+from mtad_jax.data.machine import Machine, Series
+from mtad_jax.data.preparation import PreparedSplit, apply_preparation
+from mtad_jax.detect.calibrate_run import read_calibration
+from mtad_jax.detect.calibration import MachineCalibration
+from mtad_jax.detect.original_export import write_original
+from mtad_jax.detect.row_outputs import compute_row_outputs
+from mtad_jax.detect.score_machine import ScoredRows, score_rows, with_context
+from mtad_jax.detect.tables import TableWriter, open_tables
+from mtad_jax.evaluate.segments import segments_of
+from mtad_jax.explain.event_list import list_events, near_events, rank_segments
+from mtad_jax.train.fleet_file import StoredGroup, StoredMachine, best_params
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "the run", required=True)
+flags.DEFINE_enum("split", "test", ["test", "train"], "which prepared split")
+flags.DEFINE_string("source", None, "new raw files: a fleet folder; its test/ is scored")
+flags.DEFINE_string("data_dir", None, "where the prepared data lie now; default: where train.py read them")
+flags.DEFINE_string(
+  "output", None, "where the tables go; default: the work directory, or with --source its scores/NAME"
+)
+flags.DEFINE_bool(
+  "context", False, "the series go on where the training split ends: its last rows are the first window"
+)
+flags.DEFINE_enum(
+  "extra", "refuse", ["refuse", "ignore"], "what to do with metrics that training did not have"
+)
+flags.DEFINE_bool("all_metric_scores", False, "metric_scores.parquet of every row, not only near events")
+flags.DEFINE_enum("export", None, ["original"], "also write the original program's files")
+flags.DEFINE_enum(
+  "run_mode", None, [mode.value for mode in RunMode], "must be the mode of training, if given"
+)
+
+
+def _check_mode(config: Config) -> None:
+  trained = config.model.run_mode.value
+  if FLAGS.run_mode and FLAGS.run_mode != trained:
+    raise UsageError(
+      f"--run_mode={FLAGS.run_mode}: this model was trained {trained}; it can be scored in that mode only"
+    )
+
+
+def _is_named(machine: Machine) -> bool:
+  """Returns whether the files named their columns; the reader makes up metric_0 and on where they did not."""
+  return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
+
+
+def _machines(opened: run_flags.Run) -> dict[str, Machine]:
+  """Returns the machines to score by name: of new files, or of the run's own data."""
+  if FLAGS.source:
+    machines = read_fleet_folder(FLAGS.source, require_train=False)
+    known = [machine.name for group in opened.groups for machine in group.machines]
+    unknown = [machine.name for machine in machines if machine.name not in known]
+    if unknown:
+      raise ValueError(f"{FLAGS.source}: machine {unknown[0]!r} has no model; trained: {', '.join(known)}")
+  else:
+    machines = run_flags.load_run_machines(opened, FLAGS.data_dir, None)
+  return {machine.name: machine for machine in machines}
+
+
+def _prepare(stored: StoredMachine, machine: Machine, config: Config) -> tuple[Machine, PreparedSplit]:
+  """Returns the machine with the split to score in its `test`, and that split prepared by training statistics."""
+  raw = machine.train if FLAGS.split == "train" and not FLAGS.source else machine.test
+  columns = check_contract(
+    stored.preparation,
+    machine.name,
+    machine.metrics,
+    raw,
+    config.data,
+    named=_is_named(machine) if FLAGS.source else True,
+    extra=FLAGS.extra,
+  )
+  series = Series(raw.values[:, columns], raw.timestamps)
+  split = apply_preparation(stored.preparation, series, config.data)
+  is_test = raw is machine.test
+  machine = machine._replace(test=series, labels=machine.labels if is_test else None)
+  return machine, split
+
+
+def _write_machine(
+  writers: dict[str, TableWriter],
+  machine: Machine,
+  scored: ScoredRows,
+  calibration: MachineCalibration,
+  metrics: tuple[str, ...],
+  config: Config,
+) -> int:
+  """Writes one machine's rows to all tables; returns the number of its events."""
+  num_rows, times = len(scored.score), machine.test.timestamps
+  names = [machine.name] * num_rows
+  writers["scores"].write(
+    {
+      "machine": names,
+      "row": np.arange(num_rows),
+      **({} if times is None else {"timestamp": times}),
+      "score": scored.score,
+      "threshold": np.full(num_rows, calibration.threshold),
+      "threshold_initial": np.full(num_rows, calibration.initial),
+      "score_ratio": scored.ratio,
+      "is_anomaly": scored.is_anomaly,
+      "valid": scored.valid,
+      **{f"score_{rule}": values for rule, values in scored.by_rule.items()},
+      **({} if machine.labels is None else {"label": machine.labels}),
+    }
+  )
+  events = list_events(machine.name, scored, calibration.usual, metrics, times, config.detect)
+  if events:
+    columns = {name: [getattr(event, name) for event in events] for name in events[0]._fields}
+    columns["contributors"] = [
+      [{"metric": metric, "contribution": share} for metric, share in event.contributors] for event in events
+    ]
+    writers["events"].write(columns)
+  near = near_events(events, num_rows, config.detect.event_margin_rows)
+  rows = np.flatnonzero((near & scored.valid) if not FLAGS.all_metric_scores else np.ones(num_rows, bool))
+  fields = ("forecast", "reconstruction", "expected_low", "expected_high", "actual")
+  writers["metric_scores"].write(
+    {
+      "machine": [machine.name] * (len(rows) * len(metrics)),
+      "row": np.repeat(rows, len(metrics)),
+      "metric": list(metrics) * len(rows),
+      "score": scored.metric_scores[rows].ravel(),
+      **{name: getattr(scored, name)[rows].ravel() for name in fields},
+    }
+  )
+  if machine.labels is not None:
+    segments = segments_of(machine.labels)
+    writers["segments"].write(
+      {
+        "machine": [machine.name] * len(segments),
+        "start_row": segments[:, 0],
+        "end_row": segments[:, 1],
+        "metrics": rank_segments(scored, segments, calibration.usual, metrics),
+      }
+    )
+  return len(events)
+
+
+def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, PreparedSplit]:
+  """Returns each machine's prepared training split, for --context."""
+  machines = run_flags.load_run_machines(opened, FLAGS.data_dir, None)
+  groups = run_flags.prepared_again(opened, config, machines, FLAGS.workdir)
+  return {machine.name: machine.train for group in groups for machine in group.machines}
+
+
+def _score_group(
+  group: StoredGroup,
+  machines: dict[str, Machine],
+  tails: dict[str, PreparedSplit],
+  calibrations: dict[str, MachineCalibration],
+  config: Config,
+  step: int,
+  writers: dict[str, TableWriter],
+  folder: epath.Path,
+) -> list[str]:
+  """Scores and writes the machines of one group that are there; returns lines for a person."""
+  lanes = [i for i, stored in enumerate(group.machines) if stored.name in machines]
+  if not lanes:
+    return []
+  params, _ = best_params(FLAGS.workdir, config, group, step)
+  params = jax.tree.map(lambda leaf: leaf[np.array(lanes)], params)
+  members = [group.machines[i] for i in lanes]
+  prepared = [_prepare(stored, machines[stored.name], config) for stored in members]
+  window = config.model.window_size
+  series = [with_context(split, tails.get(machine.name), window) for machine, split in prepared]
+  outputs = compute_row_outputs(params, series, config, len(group.targets))
+  metrics = tuple(group.metrics[i] for i in group.targets)
+  lines = []
+  for stored, (machine, split), output in zip(members, prepared, outputs, strict=True):
+    calibration = calibrations[machine.name]
+    scored = score_rows(
+      split, output, group.targets, stored.preparation, calibration, config, tails.get(machine.name)
+    )
+    count = _write_machine(writers, machine, scored, calibration, metrics, config)
+    if FLAGS.export == "original":
+      write_original(folder / "original" / machine.name, scored, calibration.threshold, metrics)
+    told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count} events"
+    told += f", {scored.is_anomaly.sum() / max(scored.valid.sum(), 1):.2%} of rows above the threshold"
+    outside = sorted(zip(split.outside_share, stored.preparation.metrics, strict=True), reverse=True)[:3]
+    worst = ", ".join(f"{name} {share:.0%}" for share, name in outside if share >= 0.005)
+    lines.append(f"{machine.name}: {told}; outside the training range: {worst or 'next to nothing'}")
+  return lines
+
+
+def main() -> int:
+  """Scores and writes the tables; returns the exit code."""
+  began = time.perf_counter()
+  opened = run_flags.open_workdir(FLAGS.workdir)
+  config = opened.config
+  _check_mode(config)
+  if FLAGS.context and (FLAGS.split == "train" and not FLAGS.source):
+    raise UsageError("--context: the training split has no rows before it")
+  calibrations, about = read_calibration(FLAGS.workdir)
+  machines = _machines(opened)
+  folder = epath.Path(FLAGS.workdir)
+  if FLAGS.source:
+    folder = folder / "scores" / epath.Path(FLAGS.source).name
+  elif FLAGS.split != "test":
+    folder = folder / "scores" / FLAGS.split
+  if FLAGS.output:
+    folder = epath.Path(FLAGS.output)
+  tails = _training_tails(opened, config) if FLAGS.context else {}
+  has_labels = FLAGS.split == "test" and any(machine.labels is not None for machine in machines.values())
+  with open_tables(folder, opened.run["run_id"], has_labels) as writers:
+    for group, step in zip(opened.groups, about["checkpoint_steps"], strict=True):
+      lines = _score_group(group, machines, tails, calibrations, config, step, writers, folder)
+      if lines:
+        print("\n".join(lines), flush=True)
+  print(f"{len(machines)} machines in {time.perf_counter() - began:.0f} s; tables in {folder}")
+  return 0
+
+
+if __name__ == "__main__":
+  run(main)

@@ -1,0 +1,29 @@
+"""What every test shares: the CPU, strict rank promotion, and the real data where a copy can be found."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before the first import of jax
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REAL_MACHINES = ("machine-1-1", "machine-2-1")
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+  """A folder with ServerMachineDataset/ (two machines) and telemanom/; skips where no copy is at hand."""
+  beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+  source = Path(os.environ.get("MTAD_REAL_DATA") or beside)
+  if not (source / "unpack.py").is_file():
+    pytest.skip(f"no unpack.py in {source}; MTAD_REAL_DATA names the folder with the packed real data")
+  out = tmp_path_factory.mktemp("real")
+  command = [sys.executable, str(source / "unpack.py"), str(out), "--machines", ",".join(REAL_MACHINES)]
+  subprocess.run(command, check=True, capture_output=True)
+  return out
