@@ -17,9 +17,12 @@ CPU = {  # a network that two cores train in minutes
   },
   "train": {
     "batch_size": 64,
-    "validate_every_steps": 50,
+    "learning_rate": 2e-3,
+    "final_learning_rate": 1e-4,
+    "schedule": "cosine",
+    "validate_every_steps": 100,
     "checkpoint_every_steps": 200,
-    "log_every_steps": 10,
+    "log_every_steps": 20,
   },
 }
 

@@ -15,4 +15,6 @@ def get_config(size: str = "") -> ConfigDict:
   config.data.target_metrics = ("0",)
   config.data.counters = "none"
   config.data.accept_constant = True
+  if size == "cpu":
+    config.train.window_budget = 600_000
   return config

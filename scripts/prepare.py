@@ -20,7 +20,6 @@ from mtad_jax.data.fleet_folder import select_machines
 from mtad_jax.data.load import read_source
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.publishers import PUBLISHERS
-from mtad_jax.data.simulate import SimulatorSettings, simulate_fleet
 
 _DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
 _SOURCE = flags.DEFINE_string(
@@ -55,24 +54,27 @@ def _check_flags() -> None:
         raise UsageError(f"--{flag.name} is for --dataset=simulated only")
 
 
-def _simulator_settings() -> SimulatorSettings:
-  given = {"num_machines": _SIM_MACHINES.value, "num_days": _SIM_DAYS.value, "random_seed": _SIM_SEED.value}
-  return SimulatorSettings(**{name: value for name, value in given.items() if value is not None})
+def _simulation(names: Sequence[str]) -> tuple[str, Callable[[], list[Machine]]]:
+  """Returns the settings' fingerprint, and a function that simulates the fleet."""
+  # here, because it brings scipy.signal: seconds that no other dataset has to wait
+  from mtad_jax.data.simulate import SimulatorSettings, simulate_fleet
+
+  given = {"num_machines": _SIM_MACHINES.value, "train_days": _SIM_DAYS.value, "random_seed": _SIM_SEED.value}
+  settings = SimulatorSettings(**{name: value for name, value in given.items() if value is not None})
+
+  def simulate() -> list[Machine]:
+    fleet = {machine.name: machine for machine in simulate_fleet(settings)}
+    return [fleet[name] for name in select_machines(fleet, names, "simulated fleet")]
+
+  return fingerprint_text("simulated", ",".join(sorted(names)), repr(dataclasses.asdict(settings))), simulate
 
 
 def _find_source(
   dataset: str, data_dir: Path, names: Sequence[str]
 ) -> tuple[str, Callable[[], list[Machine]]]:
   """Returns the source's fingerprint, and a function that reads its machines."""
-  chosen = ",".join(sorted(names))
   if dataset == "simulated":
-    settings = _simulator_settings()
-
-    def simulate() -> list[Machine]:
-      fleet = {machine.name: machine for machine in simulate_fleet(settings)}
-      return [fleet[name] for name in select_machines(fleet, names, "simulated fleet")]
-
-    return fingerprint_text(dataset, chosen, repr(dataclasses.asdict(settings))), simulate
+    return _simulation(names)
   source: str = _SOURCE.value or ""  # empty only before a download
   if _DOWNLOAD.value:
     result = download(dataset, str(data_dir / "downloads"), url=_URL.value, force=_OVERWRITE.value)
@@ -80,7 +82,9 @@ def _find_source(
       print(f"{len(result.unverified)} files unverified: no checksum was known; now it is recorded")
     source = str(result.folder)
     print(f"raw files {'already' if result.already_there else 'now'} in {source}")
-  return fingerprint_folder(source, dataset, chosen), lambda: read_source(dataset, source, names)
+  return fingerprint_folder(source, dataset, ",".join(sorted(names))), lambda: read_source(
+    dataset, source, names
+  )
 
 
 def _share(part: float) -> str:

@@ -44,11 +44,10 @@ def run(main: Callable[[], int | None]) -> None:
     try:
       return main() or 0
     except UsageError as error:
-      code, message = EXIT_USAGE, error
+      fail(str(error), EXIT_USAGE)
     except (ValueError, OSError) as error:
       if os.environ.get("MTAD_TRACEBACK"):
         raise
-      code, message = EXIT_FAILURE, error
-    fail(str(message), code)
+      fail(str(error), EXIT_FAILURE)
 
   app.run(guarded, flags_parser=_parse)

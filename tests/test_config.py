@@ -19,6 +19,7 @@ FREE = {
   "data.machines",
   "data.target_metrics",
   "data.exclude",
+  "data.accept_constant",
   "data.clean",
   "train.progress_bar",
   "train.tensorboard",

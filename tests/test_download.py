@@ -4,11 +4,12 @@ import functools
 import http.server
 import io
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ class Server(NamedTuple):
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-  asked: list[str]
-  cut: set[str]
+  asked: ClassVar[list[str]]
+  cut: ClassVar[set[str]]
 
   def do_GET(self) -> None:
     self.asked.append(self.path)
@@ -52,13 +53,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 def server(tmp_path: Path) -> Iterator[Server]:
   root = tmp_path / "published"
   root.mkdir()
-  handler = type("Handler", (_Handler,), {"asked": [], "cut": set()})
+
+  class Handler(_Handler):
+    asked: ClassVar[list[str]] = []
+    cut: ClassVar[set[str]] = set()
+
   listening = http.server.ThreadingHTTPServer(
-    ("127.0.0.1", 0), functools.partial(handler, directory=str(root))  # type: ignore[arg-type]
+    ("127.0.0.1", 0),
+    functools.partial(Handler, directory=str(root)),
   )
   thread = threading.Thread(target=listening.serve_forever)
   thread.start()
-  yield Server(f"http://127.0.0.1:{listening.server_address[1]}", root, handler.asked, handler.cut)
+  yield Server(f"http://127.0.0.1:{listening.server_address[1]}", root, Handler.asked, Handler.cut)
   listening.shutdown()
   thread.join()
   listening.server_close()
@@ -77,7 +83,7 @@ def publish_smd(server: Server, monkeypatch: pytest.MonkeyPatch, pin: Pin | None
 
 
 def fails(call: Callable[[], object], *parts: str) -> None:
-  with pytest.raises(ValueError, match=".") as caught:
+  with pytest.raises(ValueError, match=re.escape(parts[0])) as caught:
     call()
   assert "\n" not in str(caught.value)
   for part in parts:
@@ -156,6 +162,11 @@ def test_a_mirror_is_held_against_the_same_checksums(
   assert result.unverified == tuple(paths[1:])
 
 
+def test_a_host_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+  # port 1 of the loopback: nobody listens there
+  fails(lambda: download("smd", str(tmp_path / "data"), url="http://127.0.0.1:1"), "download failed", "--url")
+
+
 def test_missing_file_is_one_line(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
   paths = publish_smd(server, monkeypatch)
   (server.root / paths[2]).unlink()
@@ -227,8 +238,10 @@ def test_telemanom_archive_is_unpacked_where_the_reader_looks(server: Server, tm
   (server.root / "labeled_anomalies.csv").write_text(rows)
   result = download("smap", str(tmp_path / "data"), url=server.url)
   found = sorted(str(path.relative_to(tmp_path / "data")) for path in result.folder.rglob("*.*"))
-  assert found == [f"telemanom/{name}" for name in
-                   ("labeled_anomalies.csv", "test/A-1.npy", "train/A-1.npy", "train/B-1.npy")]
+  assert found == [
+    f"telemanom/{name}"
+    for name in ("labeled_anomalies.csv", "test/A-1.npy", "train/A-1.npy", "train/B-1.npy")
+  ]
   assert not list(tmp_path.glob("train"))
   (result.folder / "train" / "B-1.npy").unlink()
   (machine,) = read_telemanom(result.folder, "SMAP")
@@ -241,7 +254,9 @@ def test_wrong_archive_and_wrong_requests(server: Server, tmp_path: Path) -> Non
   (server.root / "labeled_anomalies.csv").write_text("x\n")
   fails(lambda: download("msl", str(tmp_path / "data"), url=server.url), "no whole zip archive")
   assert not (tmp_path / "data" / "telemanom").exists()
-  fails(lambda: download("folder", str(tmp_path / "data")), "'folder' cannot be downloaded; smd, smap, msl can")
+  fails(
+    lambda: download("folder", str(tmp_path / "data")), "'folder' cannot be downloaded; smd, smap, msl can"
+  )
   fails(lambda: download("smd", str(tmp_path / "data"), url="ftp://x"), "'ftp://x' is not an http address")
   (tmp_path / "data" / RECORD).write_text("[]")
   fails(lambda: download("msl", str(tmp_path / "data"), url=server.url), RECORD, "not a record of checksums")

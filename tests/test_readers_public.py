@@ -37,6 +37,21 @@ def test_smd_names() -> None:
   assert role_of("machine-3-11") == "group-3"
 
 
+def test_new_data_to_score_need_no_training_split(tmp_path: Path) -> None:
+  smd = smd_folder(tmp_path / "smd", "machine-1-1")
+  nasa = telemanom_folder(tmp_path / "nasa", 'A-1,SMAP,"[[3, 4]]",[point],40\n', "A-1")
+  for dataset, folder in (("smd", smd), ("smap", nasa), ("folder", smd)):
+    for file in (folder / "train").iterdir():
+      file.rename(folder / f"{dataset}-away")
+    with pytest.raises(ValueError, match="is in test/ but not in train/"):
+      read_source(dataset, str(folder))
+    (machine,) = read_source(dataset, str(folder), require_train=False)
+    assert machine.train.values.shape == (0, len(machine.metrics))
+    assert len(machine.test.values) > 0
+    if dataset == "smd":
+      (folder / "smd-away").rename(folder / "train" / "machine-1-1.txt")
+
+
 def test_smd_takes_any_subset_and_no_stranger(tmp_path: Path) -> None:
   machines = read_smd(smd_folder(tmp_path, "machine-3-10", "machine-1-2"))
   assert [(m.name, m.role) for m in machines] == [("machine-1-2", "group-1"), ("machine-3-10", "group-3")]
@@ -96,7 +111,7 @@ def test_telemanom_ends_are_inclusive_and_double_rows_united(tmp_path: Path) -> 
     ('A-1,SMAP,"[[3, 40]]",[point],40\n', "channel 'A-1': row 40 of 40"),
     ('A-1,SMAP,"[[9, 3]]",[point],40\n', r"row 2, column 'anomaly_sequences': \[9, 3\]"),
     ('A-1,SMAP,"[[9]]",[point],40\n', "row 2, column 'anomaly_sequences'"),
-    ('A-1,SMAP,none,[point],40\n', "row 2, column 'anomaly_sequences': 'none'"),
+    ("A-1,SMAP,none,[point],40\n", "row 2, column 'anomaly_sequences': 'none'"),
     ("A-1,SMAP\n", "row 2: 2 fields; 5 are wanted"),
   ],
 )
@@ -129,7 +144,10 @@ def test_load_machines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
   np.testing.assert_array_equal(straight.train.values, prepared.train.values, strict=True)
   assert straight.name == prepared.name == "machine-2-1"
   stranger = DataConfig(dataset="smd", machines=("machine-9-9",))
-  for place in ({"data_dir": None, "source": str(smd)}, {"data_dir": str(tmp_path / "prepared"), "source": None}):
+  for place in (
+    {"data_dir": None, "source": str(smd)},
+    {"data_dir": str(tmp_path / "prepared"), "source": None},
+  ):
     with pytest.raises(ValueError, match="no machine 'machine-9-9'; known: machine-1-1, machine-2-1"):
       load_machines(stranger, **place)
   for both in ({"data_dir": "a", "source": "b"}, {"data_dir": None, "source": None}):

@@ -132,7 +132,8 @@ def workdir(tmp_path: Path) -> Path:
   run = {"run_id": "r1", "retired": [EVIL], "versions": {"jax": "9.9"}}
   (folder / "run.json").write_text(json.dumps(run))
   pot = {"threshold": THRESHOLD, "status": "exponential: few excesses", "num_excesses": 12, "low": None}
-  (folder / "calibration.json").write_text(json.dumps({"machines": {NAMES[0]: {"pot": pot}}}))
+  entry = {"pot": pot, "pooled": "", "check": {"num_alarm_rows": 2, "promised_alarm_rows": 0.25}}
+  (folder / "calibration.json").write_text(json.dumps({"machines": {NAMES[0]: entry}}))
   notes = {"num_rows": 900, "filled_share": {"load_1": 0.125}, "constant": [f"metric_{i}" for i in range(8)]}
   groups = [{"machines": [{"name": NAMES[0], "notes": notes}]}]
   (folder / "fleet.json").write_text(json.dumps({"groups": groups}))
@@ -430,8 +431,10 @@ def test_evaluation_tables_show_figures_beside_their_floors(workdir: Path) -> No
   precisions = [float(row[4].split(" / ")[0]) for row in worst_first[1:]]
   assert precisions == sorted(precisions)
   point = page.table("Share of true segments found at 1 false-alarm event a machine and day")
-  assert [row[0] for row in point[1:]] == ["detector", "floor: random", "floor: all_positive"]
-  assert "weak" in point[0]
+  assert point[0] == ["segments taken", "segments", "detector", "floor: random", "floor: all_positive"]
+  recall = evaluation["operating_point"]["detector"]["recall"]
+  assert point[1][:3] == ["all", "4", f"{recall:.3f}"]
+  assert [row[0] for row in point[2:]] == ["false alarms a day", "weak", "spike", "spike, weak"]
   causes = page.table("How often the named metrics are the true ones")
   assert causes[1][:3] == ["all true segments", "2", "1.000 / 0.333"]
   assert "oracle: its threshold is chosen with the test labels" in page.text
@@ -445,6 +448,7 @@ def test_notes(workdir: Path) -> None:
   fits = page.table("Thresholds from peaks")
   assert fits[1][1] == "exponential: few excesses"
   assert fits[1][fits[0].index("low")] == tables.NONE
+  assert fits[1][-1] == "2 / 0.250"
   done = page.table("What was done to the training split")
   assert done[1][done[0].index("filled")] == "load_1 12.5%"
   assert done[1][done[0].index("constant")].endswith("metric_5 and 2 more")

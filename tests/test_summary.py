@@ -141,7 +141,7 @@ def test_machine_without_a_threshold(fleet: list[ScoredMachine]) -> None:
   assert again["machines"]["b"]["detector"]["at_threshold"] == {}
   assert again["machines"]["b"]["thresholds"] == {"initial": None, "pot": None}
   # a mean over one machine of two says so
-  assert again["mean"]["detector"]["machines_with"] == {"at_threshold": ["a"]}
+  assert again["mean"]["detector"]["at_threshold"]["machines_with"] == {"initial": 1, "pot": 1}
   only = evaluate([bare])
   assert only["pooled"]["by"].startswith("raw score: no machine")
   assert "no positive POT threshold" in format_table(again)

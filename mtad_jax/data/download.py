@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from mtad_jax.data.publishers import PUBLISHERS, Pin, Publisher, RemoteFile
 
 RECORD = "checksums.json"  # {path: {sha256, size}} of first downloads, in the download folder
 _MAX_SIMULTANEOUS = 8
+_CONNECT_TIMEOUT_S = 30
 _SPLITS = ("train", "test")
 
 
@@ -62,7 +63,7 @@ def _address(file: RemoteFile, url: str | None) -> str:
 
 
 def _fetch(
-  files: Iterable[RemoteFile], url: str | None, cache: Path, known: dict[str, Pin], force: bool, home: str
+  files: Sequence[RemoteFile], url: str | None, cache: Path, known: dict[str, Pin], force: bool, home: str
 ) -> dict[str, Path]:
   """Returns {path: fetched file}, each as its known checksum says."""
   addresses = {file.path: _address(file, url) for file in files}
@@ -82,7 +83,16 @@ def _fetch(
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   try:
-    return {path: Path(fetched) for path, fetched in manager.download(addresses).items()}
+    for base in sorted({file.base for file in files} if url is None else {url}):
+      # a host that is not there would otherwise cost minutes of the manager's retries
+      requests.head(base, timeout=_CONNECT_TIMEOUT_S).close()
+    fetched: dict[str, Path] = {}
+    paths = list(addresses)
+    for start in range(0, len(paths), _MAX_SIMULTANEOUS):
+      # in batches: after a failure the manager still fetches all that it was given
+      batch = {path: addresses[path] for path in paths[start : start + _MAX_SIMULTANEOUS]}
+      fetched |= {path: Path(file) for path, file in manager.download(batch).items()}
+    return fetched
   except NonMatchingChecksumError as error:
     told = " ".join(str(error).split(" To debug")[0].split("\nTo debug")[0].split())
     raise ValueError(

@@ -13,23 +13,26 @@ from mtad_jax.data.smd import read_smd
 from mtad_jax.data.telemanom import read_telemanom
 
 
-def read_source(dataset: str, source: str, machines: Sequence[str] = ()) -> list[Machine]:
+def read_source(
+  dataset: str, source: str, machines: Sequence[str] = (), *, require_train: bool = True
+) -> list[Machine]:
   """Returns the machines of a folder of raw files.
 
   Args:
     dataset: smd, smap, msl, folder or simulated (a simulated fleet in files is a fleet folder).
     source: the folder in its publisher's layout.
     machines: only these; empty: all.
+    require_train: whether a machine in test/ must be in train/ too; new data to score have no train/.
 
   Raises:
     ValueError: an unknown dataset, or whatever the reader finds wrong.
   """
   if dataset == "smd":
-    return read_smd(source, machines)
+    return read_smd(source, machines, require_train=require_train)
   if dataset in ("smap", "msl"):
-    return read_telemanom(source, dataset.upper(), machines)
+    return read_telemanom(source, dataset.upper(), machines, require_train=require_train)
   if dataset in ("folder", "simulated"):
-    return read_fleet_folder(source, machines=machines)
+    return read_fleet_folder(source, machines=machines, require_train=require_train)
   raise ValueError(f"dataset {dataset!r} is unknown; one of smd, smap, msl, folder, simulated is wanted")
 
 

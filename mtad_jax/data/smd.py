@@ -30,14 +30,19 @@ def role_of(name: str) -> str:
   return f"group-{match[1]}"
 
 
-def read_smd(path: epath.PathLike, machines: Sequence[str] = ()) -> list[Machine]:
+def read_smd(
+  path: epath.PathLike, machines: Sequence[str] = (), *, require_train: bool = True
+) -> list[Machine]:
   """Returns SMD's machines, as many of the 28 as the folder has.
 
   Args:
     path: ServerMachineDataset/, with train/, test/, test_label/ and interpretation_label/.
     machines: only these; empty: all.
+    require_train: whether a machine in test/ must be in train/ too.
 
   Raises:
     ValueError: as `read_fleet_folder`, and for a machine that is not of SMD.
   """
-  return read_fleet_folder(path, metrics=METRICS, machines=machines, role_of=role_of)
+  return read_fleet_folder(
+    path, metrics=METRICS, machines=machines, require_train=require_train, role_of=role_of
+  )

@@ -14,7 +14,7 @@ from absl import logging
 from etils import epath
 
 from mtad_jax.data.fleet_folder import list_files, natural_key, select_machines
-from mtad_jax.data.machine import Interpretation, Machine, Series
+from mtad_jax.data.machine import Interpretation, Machine, Series, empty_series
 from mtad_jax.data.table import read_table
 
 NUM_COMMANDS = {"SMAP": 24, "MSL": 54}
@@ -96,13 +96,16 @@ def _read_values(path: epath.Path, num_metrics: int) -> np.ndarray:
   return values
 
 
-def read_telemanom(path: epath.PathLike, spacecraft: str, machines: Sequence[str] = ()) -> list[Machine]:
+def read_telemanom(
+  path: epath.PathLike, spacecraft: str, machines: Sequence[str] = (), *, require_train: bool = True
+) -> list[Machine]:
   """Returns the labelled channels of a spacecraft, in natural order; one left out is logged by name.
 
   Args:
     path: the folder with train/, test/ and labeled_anomalies.csv.
     spacecraft: SMAP or MSL.
     machines: only these channels; empty: all.
+    require_train: whether a channel in test/ must be in train/ too.
 
   Raises:
     ValueError: an unknown spacecraft or channel, a channel with only one split, or a wrong file.
@@ -119,7 +122,7 @@ def read_telemanom(path: epath.PathLike, spacecraft: str, machines: Sequence[str
   of_craft = sorted((name for name, (craft, _) in labelled.items() if craft == spacecraft), key=natural_key)
   present = []
   for name in of_craft:
-    if name in train and name in test:
+    if name in test and (name in train or not require_train):
       present.append(name)
     elif name in train or name in test:
       there, absent = ("train", "test") if name in train else ("test", "train")
@@ -128,7 +131,8 @@ def read_telemanom(path: epath.PathLike, spacecraft: str, machines: Sequence[str
       logging.warning("%s: channel %s is left out; it has no files", root, name)
   result = []
   for name in select_machines(present, machines, f"{root} ({spacecraft})"):
-    values, test_values = (_read_values(split[name], len(metrics)) for split in (train, test))
+    known = Series(_read_values(train[name], len(metrics))) if name in train else empty_series(len(metrics))
+    test_values = _read_values(test[name], len(metrics))
     segments = _merge(labelled[name][1])
     labels = np.zeros(len(test_values), bool)
     for start, end in segments:
@@ -136,7 +140,5 @@ def read_telemanom(path: epath.PathLike, spacecraft: str, machines: Sequence[str
         raise ValueError(f"{root / LABEL_FILE}: channel {name!r}: row {end - 1} of {len(labels)} (from 0)")
       labels[start:end] = True
     interpretation = tuple(Interpretation(start, end, (0,)) for start, end in segments)
-    result.append(
-      Machine(name, role_of(name), metrics, Series(values), Series(test_values), labels, interpretation)
-    )
+    result.append(Machine(name, role_of(name), metrics, known, Series(test_values), labels, interpretation))
   return result

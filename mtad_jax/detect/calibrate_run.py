@@ -1,4 +1,4 @@
-"""Calibrates a trained work directory and writes calibration.json; train.py ends with it, calibrate.py repeats it."""
+"""Calibrates a trained work directory and writes calibration.json; train.py ends so, calibrate.py repeats it."""
 
 from typing import Any
 

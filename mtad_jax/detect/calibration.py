@@ -180,7 +180,7 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
 
 def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   """Returns what `calibration_to_json` wrote; null is NaN."""
-  pot = {name: float("nan") if value is None else value for name, value in values["pot"].items()}
+  pot: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values["pot"].items()}
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     usual=np.array(values["usual"], np.float64),

@@ -91,7 +91,8 @@ def score_rows(
 
   predicted = outputs.forecast if outputs.forecast is not None else outputs.reconstruction
   model = calibration.errors.forecast or calibration.errors.reconstruction
-  assert predicted is not None and model is not None  # every run mode has one part at least
+  if predicted is None or model is None:
+    raise ValueError("neither forecast nor reconstruction; every run mode has one of them")
   centre = predicted + model.mean[None, :]
   half = BAND_DEVIATIONS * np.maximum(model.deviation, config.detect.error_floor)[None, :]
   with np.errstate(invalid="ignore"):

@@ -98,6 +98,7 @@ def pca_error(train: np.ndarray, test: np.ndarray, variance: float = 0.9) -> np.
   values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(scaled, rowvar=False, bias=True)))
   values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
   total = float(np.sum(values))
+  # a split that never moved has no component to keep: every departure from it is error
   kept = int(np.searchsorted(np.cumsum(values), variance * total)) + 1 if total > 0 else 0
   rest = vectors[:, kept:]  # projecting on what is left out loses no digits to a difference of two sums
   return np.sum(((rows - centre) @ rest) ** 2, axis=1)

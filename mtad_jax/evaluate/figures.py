@@ -105,24 +105,24 @@ def flag_as_many(scores: np.ndarray, valid: np.ndarray, num_rows: int) -> np.nda
 def mean_of(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
   """Returns the leaf-wise mean of dicts of figures; a missing figure is left out of its leaf's mean.
 
-  Where a leaf is missing for some, `machines_with` beside it says how many had it.
+  Where a leaf or a branch is missing for some, `machines_with` beside it says how many had it.
 
   Args:
-    trees: dicts with the same keys; leaves are numbers.
+    trees: dicts, nested alike; leaves are numbers.
   """
   result: dict[str, Any] = {}
   partial: dict[str, int] = {}
-  for key, first in trees[0].items():
-    values = [tree[key] for tree in trees]
-    if isinstance(first, dict):
-      result[key] = mean_of(values)
-      continue
+  for key in dict.fromkeys(key for tree in trees for key in tree):
     if key == "threshold":  # thresholds of different machines have no common scale
       continue
-    present = [value for value in values if not np.isnan(value)]
-    result[key] = float(np.mean(present)) if present else float("nan")
-    if len(present) < len(values):
-      partial[key] = len(present)
+    values = [tree[key] for tree in trees if key in tree]
+    if isinstance(values[0], dict):
+      result[key], num_present = mean_of(values), len(values)
+    else:
+      present = [value for value in values if not np.isnan(value)]
+      result[key], num_present = float(np.mean(present)) if present else float("nan"), len(present)
+    if num_present < len(trees):
+      partial[key] = num_present
   if partial:
     result["machines_with"] = partial
   return result

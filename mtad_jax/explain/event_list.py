@@ -51,7 +51,7 @@ def rank_segments(
   scored: ScoredRows, segments: np.ndarray, usual: np.ndarray, metrics: tuple[str, ...]
 ) -> list[list[str]]:
   """Returns, for each of the segments [S, 2], the metrics best first; empty where it has no scored row."""
-  ranked = []
+  ranked: list[list[str]] = []
   for start, end in segments.tolist():
     if not scored.valid[start:end].any():
       ranked.append([])

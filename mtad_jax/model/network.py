@@ -4,7 +4,7 @@ window [B, W, F] -> convolution over time -> feature and time attention side by 
 the last state, VAE on the states (Zhao et al., ICDM 2020).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -42,17 +42,14 @@ class Network(nn.Module):
   @nn.compact
   def __call__(self, windows: jax.Array, noise: jax.Array | None, last_row_only: bool) -> Outputs:
     config = self.settings
-    attention = {
-      "gatv2": config.attention is Attention.GATV2,
-      "attention_size": config.attention_size,
-      "leaky_slope": config.leaky_slope,
-    }
+    gatv2 = config.attention is Attention.GATV2
+    width, slope = config.attention_size, config.leaky_slope
     # No activation: the paper names none, and a ReLU here would cut what lies below a metric's minimum.
     rows = Convolution(config.kernel_size, name="convolution")(windows)
-    by_feature, feature_weights = GraphAttention(name="feature_attention", **attention)(
+    by_feature, feature_weights = GraphAttention(gatv2, width, slope, name="feature_attention")(
       jnp.swapaxes(rows, 1, 2)  # [B, W, F] -> [B, F, W]
     )
-    by_time, time_weights = GraphAttention(name="time_attention", **attention)(rows)
+    by_time, time_weights = GraphAttention(gatv2, width, slope, name="time_attention")(rows)
     joined = jnp.concatenate([rows, jnp.swapaxes(by_feature, 1, 2), by_time], axis=-1)  # [B, W, 3F]
     states = GRU(config.hidden_size, name="gru")(joined)  # [B, W, H]
     forecast, reconstruction = None, None
@@ -97,4 +94,6 @@ def apply(
     noise: [B, W, Z] standard normal draws for the VAE's code; None takes the mean code.
     last_row_only: reconstruct the window's last row alone, as scoring needs it.
   """
-  return Network(settings, num_targets).apply({"params": params}, windows, noise, last_row_only)
+  network = Network(settings, num_targets)
+  outputs = network.apply({"params": params}, windows, noise, last_row_only)
+  return cast(Outputs, outputs)  # Flax's own type allows for mutable collections, of which there are none

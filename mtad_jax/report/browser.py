@@ -22,7 +22,9 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; list-styl
   padding: .5rem 0; display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; }
 select, button { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line);
   border-radius: .4rem; padding: .3rem .5rem; min-height: 2.5rem; max-width: 100%; }
-label { display: inline-flex; gap: .4rem; align-items: center; min-height: 2.5rem; }
+label { display: inline-flex; gap: .4rem; align-items: center; min-height: 2.5rem; max-width: 100%;
+  overflow-wrap: normal; }
+label select { min-width: 0; flex: 0 1 auto; text-overflow: ellipsis; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .chart { width: 100%; height: 26rem; } .chart.low { height: 20rem; }
 .absent { border-left: 4px solid var(--strip); background: var(--panel); padding: .5rem .75rem; }
@@ -35,7 +37,7 @@ thead th { position: sticky; top: 0; background: var(--panel); } tbody th { font
 th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 thead th.n { white-space: normal; min-width: 4.5rem; } tbody th { min-width: 8rem; }
 [hidden] { display: none !important; }
-@media (max-width: 40rem) { body { padding: .6rem; } .chart { height: 21rem; } }
+@media (max-width: 40rem) { body { padding: .6rem; } .chart { height: 24rem; } }
 @media print { .bar, nav { display: none; } .scroll { max-height: none; } }
 """
 
@@ -101,8 +103,8 @@ SCRIPT = """
       shapes,
       xaxis: Object.assign({}, axis, {type: entry.date ? 'date' : 'linear', anchor: 'y2',
         title: {text: narrow() ? '' : entry.date ? 'time (as in the data)' : 'row'}}),
-      yaxis: Object.assign({}, axis, {type, domain: [0.17, 1], title: {text: narrow() ? '' : 'score'}}),
-      yaxis2: Object.assign({}, axis, {domain: [0, 0.13], range: [-0.7, 1.7], fixedrange: true,
+      yaxis: Object.assign({}, axis, {type, domain: [0.2, 1], title: {text: narrow() ? '' : 'score'}}),
+      yaxis2: Object.assign({}, axis, {domain: [0, 0.15], range: [-0.7, 1.7], fixedrange: true,
         showgrid: false, tickvals: [0, 1], ticktext: narrow() ? ['A', 'L'] : ['alarms', 'labels']}),
     })), options);
   }

@@ -141,24 +141,28 @@ def _operating_point(evaluation: dict[str, Any]) -> str:
   if not isinstance(point, dict):
     return tables.absent("Recall at a fixed rate of false alarms: evaluation.json has none.")
   entries = [(name, entry) for name, entry in point.items() if isinstance(entry, dict) and "recall" in entry]
-  groups = [
-    (heading, group)
-    for group in ("by_strength", "by_kind", "by_kind_and_strength")
-    for heading in _groups(entries, group)
-  ]
   columns = [
-    tables.Column("score"),
-    *(tables.Column(name, numeric=True) for name in ("recall", "segments", "false alarms a day")),
-    *(tables.Column(heading, numeric=True) for heading, _ in groups),
+    tables.Column("segments taken"),
+    tables.Column("segments", numeric=True),
+    *(tables.Column(name if name == "detector" else f"floor: {name}", numeric=True) for name, _ in entries),
   ]
   rows = [
     [
-      name if name == "detector" else f"floor: {name}",
-      *(tables.number(entry.get(key)) for key in ("recall", "segments", "false_alarms_per_day")),
-      *(tables.number(pick(entry, group, heading, "mean")) for heading, group in groups),
-    ]
-    for name, entry in entries
+      "all",
+      tables.number(entries[0][1].get("segments") if entries else None),
+      *(tables.number(entry["recall"]) for _, entry in entries),
+    ],
+    ["false alarms a day", tables.NONE, *(tables.number(e.get("false_alarms_per_day")) for _, e in entries)],
   ]
+  for group in ("by_strength", "by_kind", "by_kind_and_strength"):
+    for heading in _groups(entries, group):
+      rows.append(
+        [
+          heading,
+          tables.number(pick(entries[0][1], group, heading, "segments")),
+          *(tables.number(pick(entry, group, heading, "mean")) for _, entry in entries),
+        ]
+      )
   return tables.table(f"Share of true segments found at {point.get('limit', 'one rate')}", columns, rows)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mtad_jax.report.downsample import kept_rows, runs_of
-from mtad_jax.report.inputs import Event, LossCurves, MachineScores
+from mtad_jax.report.inputs import Event, MachineScores
+from mtad_jax.report.training_log import LossCurves
 
 POINTS_PER_MACHINE = 4000  # points of a score curve: four for every pixel of a wide screen's width
 POINTS_PER_FLEET = 400_000  # over all machines; at 12 bytes and base64 about 6.4 MB

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtad_jax.report.training_log import LossCurves, read_losses
+
 
 class MachineScores(NamedTuple):
   """The scores of one machine, in row order.
@@ -45,19 +47,6 @@ class Event(NamedTuple):
   contributors: tuple[tuple[str, float], ...]
 
 
-class LossCurves(NamedTuple):
-  """One machine's training log.
-
-  curves: name of a loss -> (steps, values), both [S] float64, NaN: not finite.
-  num_skipped: steps that were not taken because something was not finite.
-  stopped_step: the logged step at which training had stopped early, or None.
-  """
-
-  curves: dict[str, tuple[np.ndarray, np.ndarray]]
-  num_skipped: int
-  stopped_step: int | None
-
-
 class Work(NamedTuple):
   """Everything the page shows. `notes`: machine -> counts of its preparation.
 
@@ -76,7 +65,6 @@ class Work(NamedTuple):
   missing: dict[str, str]
 
 
-LOSS_NAMES = ("loss", "forecast_loss", "reconstruction_loss", "kl", "validation_loss")
 _SCORE_COLUMNS = ("machine", "row", "timestamp", "score", "threshold", "is_anomaly", "valid")
 _EVENT_COLUMNS = ("event_id", "machine", "start_row", "end_row", "severity", "peak", "contributors")
 
@@ -105,7 +93,7 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
     path=path,
     machines=machines,
     events=_read_events(scores_path / "events.parquet", missing),
-    losses=_read_losses(path / "metrics.jsonl", missing),
+    losses=read_losses(path / "metrics.jsonl", missing),
     evaluation=_read_json(path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing),
     calibration=_read_json(path / "calibration.json", "calibration", "the fits are not known", missing),
     config=_read_json(path / "config.json", "settings", "the settings are not known", missing) or {},
@@ -115,35 +103,34 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
   )
 
 
-def _read_table(path: Path, wanted: tuple[str, ...]) -> pa.Table:
+def _read_table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...] = ()) -> pa.Table:
+  """Returns the wanted columns, and the optional ones that the file has."""
   try:
-    table = pq.read_table(path)
+    with pq.ParquetFile(path) as file:
+      present = file.schema_arrow.names
+      absent = [name for name in wanted if name not in present]
+      if not absent:
+        return file.read(columns=[name for name in (*wanted, *optional) if name in present])
   except (pa.ArrowException, OSError) as error:
     raise ValueError(f"{path}: not a readable Parquet file: {error}") from None
-  absent = [name for name in wanted if name not in table.column_names]
-  if absent:
-    raise ValueError(f"{path}: column {absent[0]} is missing; it has {', '.join(table.column_names)}")
-  return table
+  raise ValueError(f"{path}: column {absent[0]} is missing; it has {', '.join(present)}")
 
 
 def _read_scores(path: Path) -> dict[str, MachineScores]:
   if not path.is_file():
     raise ValueError(f"{path}: there are no scores to report; run scripts/score.py first")
-  table = _read_table(path, _SCORE_COLUMNS)
-  names = np.asarray(table["machine"].to_pylist(), dtype=object)
+  table = _read_table(path, _SCORE_COLUMNS, ("label", "threshold_initial"))
   columns = {name: _numbers(table, name) for name in ("row", "score", "threshold", "is_anomaly", "valid")}
   optional = {
     name: _numbers(table, name) for name in ("label", "threshold_initial") if name in table.column_names
   }
   times = _milliseconds(table["timestamp"])
   machines = {}
-  for name in dict.fromkeys(names):
-    index = np.flatnonzero(names == name)
-    index = index[np.argsort(columns["row"][index], kind="stable")]
+  for name, index in _rows_by_machine(table["machine"], columns["row"]):
     initial = optional["threshold_initial"][index] if "threshold_initial" in optional else np.zeros(0)
     initial = initial[~np.isnan(initial)]
     label = optional["label"][index] if "label" in optional else np.array([np.nan])
-    machines[str(name)] = MachineScores(
+    machines[name] = MachineScores(
       row=columns["row"][index].astype(np.int64),
       times=None if np.isnan(times[index]).any() else times[index],
       score=columns["score"][index],
@@ -156,6 +143,16 @@ def _read_scores(path: Path) -> dict[str, MachineScores]:
   if not machines:
     raise ValueError(f"{path}: no rows; there is nothing to report")
   return machines
+
+
+def _rows_by_machine(column: pa.ChunkedArray, row: np.ndarray) -> list[tuple[str, np.ndarray]]:
+  """Returns (machine, its places in the table in row order), machines in the order of the file."""
+  encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+  codes = encoded.indices.to_numpy(zero_copy_only=False)
+  order = np.lexsort((row, codes))
+  bounds = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
+  names = encoded.dictionary.to_pylist()
+  return [(name, order[bounds[i] : bounds[i + 1]]) for i, name in enumerate(names)]
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
@@ -181,7 +178,7 @@ def _read_events(path: Path, missing: dict[str, str]) -> list[Event]:
     missing["events"] = f"There is no {path.name}: scripts/score.py writes it beside the scores."
     return []
   events = []
-  for line in _read_table(path, _EVENT_COLUMNS).to_pylist():
+  for line in _read_table(path, _EVENT_COLUMNS, ("start", "end")).to_pylist():
     pairs = [(str(item["metric"]), float(item["contribution"] or 0.0)) for item in line["contributors"] or []]
     events.append(
       Event(
@@ -226,59 +223,3 @@ def _notes(fleet: dict[str, Any] | None, missing: dict[str, str]) -> dict[str, d
   if not found:
     missing.setdefault("notes", "fleet.json has no notes of the preparation.")
   return found
-
-
-def _read_losses(path: Path, missing: dict[str, str]) -> dict[str, LossCurves]:
-  if not path.is_file():
-    missing["losses"] = f"There is no {path.name}: the work directory holds no training log."
-    return {}
-  names: dict[int, list[str]] = {}
-  by_group: dict[int, dict[int, dict[str, Any]]] = {}
-  lines = path.read_text().splitlines()
-  for number, line in enumerate(lines, start=1):
-    try:
-      entry = json.loads(line)
-    except ValueError:
-      # a run that was stopped while writing leaves half a last line
-      if number == len(lines):
-        continue
-      raise ValueError(f"{path}: row {number}: not readable as JSON") from None
-    group = int(entry.get("group", 0))
-    if entry.get("header"):
-      names[group] = [str(name) for name in entry["machines"]]
-      continue
-    if group not in names:
-      raise ValueError(f"{path}: row {number}: no header row names the machines of group {group}")
-    for name in (*LOSS_NAMES, "num_skipped", "stopped"):
-      if name in entry and len(entry[name]) != len(names[group]):
-        raise ValueError(
-          f"{path}: row {number}: {name} has {len(entry[name])} values for {len(names[group])} machines"
-        )
-    # a resumed run may log a step again; the later line counts
-    by_group.setdefault(group, {})[int(entry["step"])] = entry
-  losses: dict[str, LossCurves] = {}
-  for group, by_step in by_group.items():
-    entries = [by_step[step] for step in sorted(by_step)]
-    for lane, name in enumerate(names[group]):
-      losses[name] = _lane(entries, lane)
-  if not losses:
-    missing["losses"] = f"{path.name} holds no step yet."
-  return losses
-
-
-def _lane(entries: list[dict[str, Any]], lane: int) -> LossCurves:
-  """Returns one machine's part of its group's log rows, in the order of steps."""
-  curves = {}
-  for loss in LOSS_NAMES:
-    points = [(entry["step"], entry[loss][lane]) for entry in entries if loss in entry]
-    if points:
-      steps = np.array([step for step, _ in points], np.float64)
-      values = np.array([np.nan if value is None else value for _, value in points], np.float64)
-      curves[loss] = (steps, np.where(np.isfinite(values), values, np.nan))
-  stopped = [int(entry["step"]) for entry in entries if "stopped" in entry and entry["stopped"][lane]]
-  last = entries[-1]
-  return LossCurves(
-    curves=curves,
-    num_skipped=int(last["num_skipped"][lane]) if "num_skipped" in last else 0,
-    stopped_step=stopped[0] if stopped else None,
-  )

@@ -48,10 +48,8 @@ def _retired(work: Work) -> str:
   if "run" in work.missing:
     return tables.absent(f"Retired machines. {work.missing['run']}")
   retired = work.run.get("retired")
-  if retired is None:
-    return tables.absent("Retired machines: run.json does not list them.")
   if not retired:
-    return "<p>No machine was retired.</p>"
+    return "<p>run.json lists no retired machine.</p>"
   text = f"Retired at their last finite parameters, and scored all the same: {', '.join(map(str, retired))}."
   return f'<p class="absent">{html.escape(text)}</p>'
 
@@ -59,21 +57,36 @@ def _retired(work: Work) -> str:
 def _pot(work: Work) -> str:
   if work.calibration is None:
     return tables.absent(f"Threshold fits. {work.missing['calibration']}")
-  fits = {name: entry.get("pot") for name, entry in (work.calibration.get("machines") or {}).items()}
-  fits = {name: fit for name, fit in fits.items() if isinstance(fit, dict)}
+  entries = work.calibration.get("machines") or {}
+  fits = {name: entry["pot"] for name, entry in entries.items() if isinstance(entry.get("pot"), dict)}
   if not fits:
     return tables.absent("Threshold fits: calibration.json has none.")
   columns = [
     tables.Column("machine"),
     tables.Column("status"),
+    tables.Column("pooled"),
     *(tables.Column(name, numeric=True) for name in _POT_COLUMNS),
+    tables.Column("alarm rows on the check part / promised", numeric=True),
   ]
   rows = [
-    [name, str(fit.get("status", "")), *(tables.number(fit.get(key)) for key in _POT_COLUMNS.values())]
+    [
+      name,
+      str(fit.get("status") or tables.NONE),
+      str(entries[name].get("pooled") or tables.NONE),
+      *(tables.number(fit.get(key)) for key in _POT_COLUMNS.values()),
+      _checked(entries[name].get("check")),
+    ]
     for name, fit in fits.items()
   ]
   caption = "Thresholds from peaks over the initial one, on held-out normal scores; low, high: its interval"
   return tables.table(caption, columns, rows, row_machines=list(fits))
+
+
+def _checked(check: Any) -> str:
+  """Returns what the threshold did on rows that nothing was fitted on, beside what it promised."""
+  if not isinstance(check, dict):
+    return tables.NONE
+  return f"{tables.number(check.get('num_alarm_rows'))} / {tables.number(check.get('promised_alarm_rows'))}"
 
 
 def _preparation(work: Work) -> str:

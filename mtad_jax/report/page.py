@@ -182,7 +182,7 @@ def _events(work: Work) -> str:
     tables.Column("event"),
     tables.Column("machine"),
     tables.Column("rows", numeric=True),
-    *([tables.Column("from"), tables.Column("to")] if timed else []),
+    *([tables.Column("from", numeric=True), tables.Column("to", numeric=True)] if timed else []),
     tables.Column("severity", numeric=True),
     tables.Column("peak", numeric=True),
     tables.Column("metrics behind it"),

@@ -4,6 +4,7 @@ A step's folder holds the state's arrays, unpadded, and a JSON item that says wh
 are written. The best state of every machine is part of the tree, so keeping the latest few keeps it too.
 """
 
+import logging
 from typing import Any
 
 import jax
@@ -15,6 +16,16 @@ from etils import epath
 from mtad_jax.train.guard import all_finite
 
 STATE, ABOUT = "state", "about"
+
+
+class _NoChatter(logging.Filter):
+  """Drops Orbax's warnings about its own options; its errors pass."""
+
+  def filter(self, record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_NoChatter())
 _finite_machines = jax.jit(jax.vmap(all_finite))
 
 

@@ -25,9 +25,9 @@ class StoredMachine(NamedTuple):
 
 
 class StoredGroup(NamedTuple):
-  """One group of a run; `index` names its checkpoints."""
+  """One group of a run; `number` names its checkpoints."""
 
-  index: int
+  number: int
   metrics: tuple[str, ...]
   targets: tuple[int, ...]
   machines: tuple[StoredMachine, ...]
@@ -73,7 +73,7 @@ def read_fleet(workdir: epath.PathLike) -> list[StoredGroup]:
   """Returns the groups of a work directory; raises ValueError where train.py has not made it."""
   content = read_json(epath.Path(workdir) / FLEET, "train.py")
   groups = []
-  for index, group in enumerate(content["groups"]):
+  for number, group in enumerate(content["groups"]):
     machines = tuple(
       StoredMachine(
         name=machine["name"],
@@ -84,7 +84,7 @@ def read_fleet(workdir: epath.PathLike) -> list[StoredGroup]:
       )
       for machine in group["machines"]
     )
-    groups.append(StoredGroup(index, tuple(group["metrics"]), tuple(group["targets"]), machines))
+    groups.append(StoredGroup(number, tuple(group["metrics"]), tuple(group["targets"]), machines))
   return groups
 
 
@@ -99,7 +99,7 @@ def best_params(
   Raises:
     ValueError: no checkpoint, or none with a validated state yet.
   """
-  directory = group_directory(workdir, group.index)
+  directory = group_directory(workdir, group.number)
   if not directory.exists():
     raise ValueError(f"{directory}: no checkpoint; train.py writes them")
   checkpoints = Checkpoints(directory, read_only=True)
