@@ -75,7 +75,7 @@ class ModelConfig:
   decoder_size: int = 300  # dense layer of the VAE's decoder
   log_variance_min: float = -10.0  # of the latent code and of the reconstruction, natural log
   log_variance_max: float = 10.0
-  variance_floor: float = 1e-4  # of the reconstruction, scaled units squared: 1% of the training range
+  variance_floor: float = 1e-4  # of the reconstruction, scaled units squared: 1% of the range; 0: off, unsafe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class TrainConfig:
   window_budget: int = 0  # when > 0, overrides num_train_steps: windows seen by the whole fleet
   batch_size: int = 256  # windows per machine and step
   learning_rate: float = 1e-3
-  final_learning_rate: float = 1e-3  # reached at the last step
+  final_learning_rate: float = 1e-3  # reached after the last step
   schedule: str = "linear"  # from learning_rate to final_learning_rate: linear, cosine, exponential
   warmup_steps: int = 0
   clip_gradients: float = 1.0  # global norm, per machine; 0: off
@@ -160,8 +160,8 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
   "model.forecast_layers": (1, None),
   "model.latent_size": (1, None),
   "model.decoder_size": (1, None),
-  "model.log_variance_min": (-80, 0),
-  "model.log_variance_max": (0, 80),
+  "model.log_variance_min": (-80, -0.1),  # 0 would divide by it
+  "model.log_variance_max": (0.1, 20),  # above, a drawn code squared leaves float32
   "model.variance_floor": (0, None),
   "train.random_seed": (0, 2**31 - 1),
   "train.num_train_steps": (1, 2**31 - 1),

@@ -27,11 +27,17 @@ def fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:
   sys.exit(code)
 
 
+def _last_line(error: Exception) -> str:
+  """Returns an error's message; of one that carries a traceback, as ml_collections' do, the line that tells."""
+  text = str(error).strip("'\" \n")
+  return text.splitlines()[-1] if "Traceback (most recent call last)" in text else text
+
+
 def _parse(arguments: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(arguments)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    fail(str(error).strip("'\""), EXIT_USAGE)
+    fail(_last_line(error), EXIT_USAGE)
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -32,10 +32,10 @@ def define_config() -> None:
 
 
 def frozen_config() -> Config:
-  """Returns --config, frozen; raises UsageError on an unknown name or a value that is not allowed."""
+  """Returns --config, frozen; raises UsageError on a missing file, an unknown name or a value not allowed."""
   try:
     return freeze(flags.FLAGS.config.to_dict())
-  except ValueError as error:
+  except (ValueError, OSError) as error:  # ml_collections keeps a missing file's error until the first access
     raise UsageError(error) from None
 
 
@@ -44,7 +44,8 @@ def open_workdir(workdir: str) -> Run:
   folder = epath.Path(workdir)
   if not (folder / RUN).exists():
     raise ValueError(f"{folder}: not a work directory ({RUN} is missing); train.py makes one")
-  return Run(read_config(folder), read_json(folder / RUN, "train.py"), read_fleet(folder))
+  run = read_json(folder / RUN, "train.py", ("run_id", "created", "data_dir", "source", "commit"))
+  return Run(read_config(folder), run, read_fleet(folder))
 
 
 def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> list[Machine]:

@@ -88,7 +88,8 @@ class TableWriter:
 
   def __init__(self, path: epath.Path, schema: pa.Schema):
     self._schema = schema
-    self._writer = pq.ParquetWriter(path.open("wb"), schema)
+    self._file = path.open("wb")
+    self._writer = pq.ParquetWriter(self._file, schema)
 
   def write(self, columns: dict[str, Any]) -> None:
     """Appends one row group; raises KeyError on a column that the schema does not have."""
@@ -105,8 +106,12 @@ class TableWriter:
     self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
   def close(self) -> None:
-    """Ends the file."""
-    self._writer.close()
+    """Ends the file; a second call does nothing."""
+    try:
+      self._writer.close()
+    finally:
+      self._writer.is_open = False  # what failed once (a full disk) is not tried again on collection
+      self._file.close()  # PyArrow leaves open what it did not open: unflushed, and in the cloud not uploaded
 
 
 @contextlib.contextmanager
@@ -129,6 +134,9 @@ def open_tables(folder: epath.PathLike, run_id: str, has_labels: bool) -> Iterat
     for name, path in paths.items():
       path.replace(target / f"{name}.parquet")
   finally:
+    for writer in writers.values():
+      with contextlib.suppress(OSError):  # the error that led here is the one to tell
+        writer.close()
     for path in paths.values():
       if path.exists():
         path.unlink()

@@ -71,7 +71,7 @@ def describe_fleet(groups: list[Group]) -> dict[str, Any]:
 
 def read_fleet(workdir: epath.PathLike) -> list[StoredGroup]:
   """Returns the groups of a work directory; raises ValueError where train.py has not made it."""
-  content = read_json(epath.Path(workdir) / FLEET, "train.py")
+  content = read_json(epath.Path(workdir) / FLEET, "train.py", ("fingerprint", "groups"))
   groups = []
   for number, group in enumerate(content["groups"]):
     machines = tuple(

@@ -56,15 +56,23 @@ def write_json(path: epath.PathLike, content: Any) -> None:
       temporary.unlink()
 
 
-def read_json(path: epath.PathLike, made_by: str) -> Any:
-  """Returns a JSON file's content; raises ValueError naming the file and the command that writes it."""
+def read_json(path: epath.PathLike, made_by: str, fields: tuple[str, ...] = ()) -> Any:
+  """Returns a JSON file's content; raises ValueError naming the file and the command that writes it.
+
+  Args:
+    fields: what the content must have, lest a damaged file be found out halfway.
+  """
   file = epath.Path(path)
   if not file.exists():
     raise ValueError(f"{file}: not found; {made_by} writes it")
   try:
-    return json.loads(file.read_text())
-  except json.JSONDecodeError as error:
+    content = json.loads(file.read_text())
+  except ValueError as error:  # no JSON, or no UTF-8
     raise ValueError(f"{file}: not valid JSON ({error})") from None
+  missing = [name for name in fields if not isinstance(content, dict) or name not in content]
+  if missing:
+    raise ValueError(f"{file}: field {missing[0]!r} is missing; {made_by} writes it")
+  return content
 
 
 def _commit() -> str | None:

@@ -1,0 +1,289 @@
+"""Scoring: what belongs to row t stands in row t, no row depends on another batch, the rules keep their laws."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from scipy import stats
+
+from mtad_jax.config import DetectConfig, ScoringRule
+from mtad_jax.data.fleet import part_rows, prepare_groups, training_arrays
+from mtad_jax.data.preparation import apply_preparation
+from mtad_jax.detect.calibration import calibrate_group, calibration_from_json, calibration_to_json
+from mtad_jax.detect.combine import metric_scores, row_scores, tail_surprise
+from mtad_jax.detect.errors import ErrorModel, Errors, Moments, find_errors, fit_error_model
+from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs
+from mtad_jax.detect.score_machine import score_rows
+from mtad_jax.model.network import apply
+from mtad_jax.train.fleet_step import make_programs
+
+CONFIG = tiny.make_config(detect={"min_calibration_rows": 10})
+GROUP = tiny.make_group(CONFIG)
+W = CONFIG.model.window_size
+
+
+@pytest.fixture(scope="module")
+def params():
+  programs = make_programs(CONFIG, len(GROUP.metrics), GROUP.targets)
+  return jax.device_get(programs.init(training_arrays(GROUP, CONFIG).machine_ids).params)
+
+
+@pytest.fixture(scope="module")
+def series():
+  return [machine.train.values for machine in GROUP.machines]
+
+
+@pytest.fixture(scope="module")
+def outputs(params, series):
+  return compute_row_outputs(params, series, CONFIG, 3)
+
+
+def test_forecast_and_reconstruction_of_a_row_speak_of_that_row(params, series, outputs):
+  """Row t: forecast from t - W .. t - 1, reconstruction from the window that ends at t."""
+  for lane, (values, output) in enumerate(zip(series, outputs, strict=True)):
+    one = jax.tree.map(lambda x, lane=lane: x[lane], params)
+    for t in (W, W + 1, 77, len(values) - 1):
+      before = apply(one, values[None, t - W : t], settings=CONFIG.model, num_targets=3)
+      ending = apply(one, values[None, t - W + 1 : t + 1], settings=CONFIG.model, num_targets=3)
+      np.testing.assert_allclose(output.forecast[t], before.forecast[0], atol=1e-5)
+      np.testing.assert_allclose(output.reconstruction[t], ending.reconstruction.mean[0, -1], atol=1e-5)
+      np.testing.assert_allclose(output.variance[t], ending.reconstruction.variance[0, -1], rtol=1e-4)
+
+
+def test_every_row_from_the_first_full_window_on_is_there_the_last_partial_batch_too(series, outputs):
+  for values, output in zip(series, outputs, strict=True):
+    for array in output:
+      assert array.shape == values.shape
+      assert np.isnan(array[:W]).all()
+      assert np.isfinite(array[W:]).all()
+
+
+def test_a_row_does_not_depend_on_the_rows_after_it_or_on_the_length(params, series, outputs):
+  cut = [values[:100] for values in series]
+  short = compute_row_outputs(params, cut, CONFIG, 3)
+  for a, b in zip(short, outputs, strict=True):
+    np.testing.assert_allclose(a.forecast[W:], b.forecast[W:100], atol=1e-6)
+    np.testing.assert_allclose(a.reconstruction[W:], b.reconstruction[W:100], atol=1e-6)
+
+
+def test_a_series_below_a_window_has_no_score_and_breaks_nobody_elses(params, series, outputs):
+  short = compute_row_outputs(params, [series[0][:3], series[1], series[2][:0]], CONFIG, 3)
+  assert np.isnan(short[0].forecast).all()
+  assert short[2].forecast.shape == (0, 3)
+  np.testing.assert_allclose(short[1].forecast[W:], outputs[1].forecast[W:], atol=1e-6)
+
+
+def test_scoring_is_deterministic(params, series, outputs):
+  again = compute_row_outputs(params, series, CONFIG, 3)
+  for a, b in zip(again, outputs, strict=True):
+    for x, y in zip(a, b, strict=True):
+      np.testing.assert_array_equal(x, y)
+
+
+def test_tail_surprise_is_bounded_below_monotone_and_exponential_under_the_model():
+  z = np.array([0.0, 1e-3, 1.0, 8.0, 40.0, 1e4, 1e10])
+  surprise = tail_surprise(z)
+  assert surprise[0] == 0
+  assert (np.diff(surprise) > 0).all()
+  np.testing.assert_array_equal(surprise, tail_surprise(-z))
+  np.testing.assert_allclose(surprise[2], -math.log(2 * stats.norm.sf(1.0)), rtol=1e-12)
+  draws = tail_surprise(np.random.default_rng(0).normal(size=20_000))
+  assert stats.kstest(draws, "expon").pvalue > 0.01
+
+
+def some_errors(num_rows=500, seed=0):
+  rng = np.random.default_rng(seed)
+  scale = np.array([0.1, 1.0, 1e-6])[None, :]
+  forecast = rng.normal(size=(num_rows, 3)) * scale
+  return Errors(forecast, forecast[::-1] * 0.5, np.full((num_rows, 3), math.log(0.01)))
+
+
+@pytest.mark.parametrize("rule", list(ScoringRule))
+def test_scores_are_never_negative_grow_with_the_error_and_add_up(rule):
+  errors = some_errors()
+  model = fit_error_model(errors)
+  none_filled = np.zeros((500, 3), bool)
+  scores = metric_scores(errors, model, none_filled, rule, DetectConfig(), 1e-4)
+  assert scores.shape == (500, 3)
+  assert (scores >= 0).all()
+  larger = Errors(errors.forecast * 3, errors.reconstruction * 3, errors.log_variance)
+  grown = metric_scores(larger, model, none_filled, rule, DetectConfig(), 1e-4)
+  # the surprise counts from the mean signed error, which an error may lie on the far side of
+  assert (grown >= scores).mean() > 0.95
+  np.testing.assert_allclose(row_scores(scores), scores.sum(axis=1))
+
+
+def test_the_default_measures_each_metric_against_its_own_errors():
+  """Metrics whose errors differ a thousandfold in size weigh alike; below the floor they weigh less."""
+  errors = some_errors()
+  scores = metric_scores(
+    errors, fit_error_model(errors), np.zeros((500, 3), bool), ScoringRule.STANDARDISED, DetectConfig(), 1e-4
+  )
+  means = scores.mean(axis=0)
+  np.testing.assert_allclose(means[0], means[1], rtol=0.15)
+  assert means[2] < 0.01 * means[0]
+
+
+def test_gamma_weighs_forecast_and_reconstruction_as_the_paper_does():
+  errors = Errors(np.full((1, 1), 0.5), np.full((1, 1), 0.2), np.full((1, 1), math.log(0.04)))
+  one = np.ones(1)
+  model = ErrorModel(Moments(one, one, one, one), Moments(one, one, one, one))
+  found = metric_scores(errors, model, np.zeros((1, 1), bool), ScoringRule.GAMMA, DetectConfig(gamma=0.8), 1e-4)
+  density, highest = stats.norm.pdf(0.2, scale=0.2), stats.norm.pdf(0, scale=0.01)
+  expected = (0.25 + 0.8 * -math.log(density / highest)) / 1.8
+  np.testing.assert_allclose(found[0, 0], expected, rtol=1e-12)
+
+
+def test_a_filled_value_accuses_nobody():
+  errors = some_errors()
+  filled = np.zeros((500, 3), bool)
+  filled[7, 1] = True
+  scores = metric_scores(errors, fit_error_model(errors), filled, ScoringRule.RAW, DetectConfig(), 1e-4)
+  assert scores[7, 1] == 0
+  assert scores[7, 0] > 0
+
+
+def test_error_moments_against_numpy():
+  errors = some_errors()
+  found = fit_error_model(errors).forecast
+  np.testing.assert_allclose(found.mean, np.mean(errors.forecast, axis=0))
+  np.testing.assert_allclose(found.absolute_deviation, np.std(np.abs(errors.forecast), axis=0))
+  with pytest.raises(ValueError, match="no calibration rows"):
+    fit_error_model(Errors(np.zeros((0, 3)), None, None))
+  with pytest.raises(ValueError, match="1 calibration rows have no finite error"):
+    fit_error_model(Errors(np.array([[1.0, np.nan], [1.0, 2.0]]), None, None))
+
+
+def test_calibration_reads_the_calibration_part_and_nothing_else(params):
+  """Changing any row outside the part and its first window leaves the calibration as it was."""
+  found = calibrate_group(GROUP, params, CONFIG)
+  machine = GROUP.machines[0]
+  first, end = machine.parts.calibration
+  values = machine.train.values.copy()
+  values[: first - W] += 5.0
+  values[machine.parts.check[0] - W :] = np.clip(values[machine.parts.check[0] - W :] + 5, -4, 5)
+  assert end <= machine.parts.check[0] - W
+  changed = machine._replace(train=machine.train._replace(values=values))
+  again = calibrate_group(GROUP._replace(machines=(changed, *GROUP.machines[1:])), params, CONFIG)
+  name = machine.name
+  assert again[name].threshold == found[name].threshold
+  np.testing.assert_array_equal(again[name].usual, found[name].usual)
+  assert again[name].check != found[name].check
+
+
+def test_calibration_survives_json_to_the_bit(params):
+  found = calibrate_group(GROUP, params, CONFIG)
+  for entry in found.values():
+    back = calibration_from_json(calibration_to_json(entry))
+    assert repr(back) == repr(entry)
+
+
+def test_thresholds_of_short_machines_are_pooled_over_the_role_and_say_so(params):
+  roles = ("web", "web", "db")
+  members = tuple(m._replace(role=role) for m, role in zip(GROUP.machines, roles, strict=True))
+  config = tiny.make_config(detect={"min_calibration_rows": 500})
+  found = list(calibrate_group(GROUP._replace(machines=members), params, config).values())
+  assert found[0].threshold == found[1].threshold != found[2].threshold
+  assert found[0].pot.num_rows == found[0].num_rows + found[1].num_rows
+  assert found[0].pooled == "thresholds over 2 machines of role web"
+  assert calibrate_group(GROUP, params, CONFIG)[GROUP.names[0]].pooled == ""
+
+
+def test_a_machine_without_calibration_rows_is_named(params):
+  usable = GROUP.machines[1].train.usable.copy()
+  first, end = GROUP.machines[1].parts.calibration
+  usable[first:end] = False
+  machine = GROUP.machines[1]._replace(
+    role="alone", train=GROUP.machines[1].train._replace(usable=usable)
+  )
+  group = GROUP._replace(machines=(GROUP.machines[0], machine, GROUP.machines[2]))
+  with pytest.raises(ValueError, match=r"machine machine-1 \(role alone\): no calibration rows"):
+    calibrate_group(group, params, CONFIG)
+
+
+def scored(params, values, group=GROUP, config=CONFIG, context=None):
+  """One machine's raw test values scored by lane 0."""
+  machine = group.machines[0]
+  split = apply_preparation(machine.preparation, values, config.data)
+  calibration = calibrate_group(group, params, config)[machine.name]
+  one = jax.tree.map(lambda x: x[:1], params)
+  rows = split.values if context is None else np.concatenate([context.values[-W:], split.values])
+  output = compute_row_outputs(one, [rows], config, len(group.targets))[0]
+  return score_rows(split, output, group.targets, machine.preparation, calibration, config, context)
+
+
+def test_a_spike_at_row_t_is_scored_at_row_t_and_its_metric_named(params):
+  raw = tiny.make_machine("machine-0", 200, seed=0).test
+  quiet = scored(params, raw)
+  values = raw.values.copy()
+  values[150, 1] += 50.0
+  spiked = scored(params, raw._replace(values=values))
+  np.testing.assert_allclose(spiked.score[W:150], quiet.score[W:150], atol=1e-6)  # causal
+  assert np.nanargmax(spiked.score) == 150
+  assert np.argmax(spiked.metric_scores[150]) == 1
+  assert spiked.actual[150, 1] < values[150, 1]  # clipped for the network, five training ranges away
+  np.testing.assert_allclose(spiked.actual[149], values[149], rtol=1e-5, atol=1e-6)
+
+
+def test_rows_without_a_window_have_no_score_and_context_gives_them_one(params):
+  raw = tiny.make_machine("machine-0", 200, seed=0).test
+  plain = scored(params, raw)
+  assert not plain.valid[:W].any()
+  assert plain.valid[W:].all()
+  assert np.isnan(plain.score[:W]).all()
+  assert not plain.is_anomaly[:W].any()
+  with_tail = scored(params, raw, context=GROUP.machines[0].train)
+  assert with_tail.valid.all()
+  np.testing.assert_allclose(with_tail.score[W:], plain.score[W:], rtol=1e-5)
+  np.testing.assert_allclose(plain.ratio[W:] > 1, plain.is_anomaly[W:])
+
+
+def test_a_long_gap_has_no_score_rather_than_a_made_up_one(params):
+  raw = tiny.make_machine("machine-0", 200, seed=0).test
+  values = raw.values.copy()
+  values[60:90] = np.nan
+  found = scored(params, raw._replace(values=values))
+  assert found.valid[:60][W:].all()
+  assert not found.valid[66:90].any()
+  assert np.isfinite(found.score[found.valid]).all()
+
+
+def test_targets_alone_are_scored(params):
+  config = tiny.make_config(data={"target_metrics": ("2", "m0")}, detect={"min_calibration_rows": 10})
+  group = prepare_groups([tiny.make_machine("machine-0", 220, seed=0)], config)[0]
+  assert group.targets == (2, 0)
+  programs = make_programs(config, 3, group.targets)
+  own = jax.device_get(programs.init(training_arrays(group, config).machine_ids).params)
+  raw = tiny.make_machine("machine-0", 220, seed=0).test
+  found = scored(own, raw, group, config)
+  assert found.metric_scores.shape == (220, 2)
+  np.testing.assert_allclose(found.actual[W:], raw.values[W:, [2, 0]], rtol=1e-4, atol=1e-5)
+  assert len(part_rows(group.machines[0], "calibration", W, config.data)) == found_rows(group, config)
+
+
+def found_rows(group, config):
+  first, end = group.machines[0].parts.calibration
+  return end - first
+
+
+@pytest.mark.parametrize("mode", ["FORECASTING", "RECONSTRUCTING"])
+def test_one_sided_modes_score_with_what_they_have(mode):
+  config = tiny.make_config(model={"run_mode": mode}, detect={"min_calibration_rows": 10})
+  group = prepare_groups([tiny.make_machine("machine-0", 220, seed=0)], config)[0]
+  own = jax.device_get(
+    make_programs(config, 3, group.targets).init(training_arrays(group, config).machine_ids).params
+  )
+  found = scored(own, tiny.make_machine("machine-0", 220, seed=0).test, group, config)
+  assert np.isfinite(found.score[W:]).all()
+  assert np.isnan(found.reconstruction if mode == "FORECASTING" else found.forecast).all()
+  assert np.isfinite(found.expected_low[W:]).all()
+
+
+def test_errors_of_a_forecast_only_output():
+  output = RowOutputs(np.ones((4, 2), np.float32), None, None)
+  errors = find_errors(np.full((4, 2), 3.0, np.float32), output)
+  np.testing.assert_array_equal(errors.forecast, np.full((4, 2), 2.0))
+  assert errors.reconstruction is None
+  assert errors.log_variance is None
