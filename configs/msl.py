@@ -16,5 +16,8 @@ def get_config(size: str = "") -> ConfigDict:
   config.data.counters = "none"
   config.data.accept_constant = True
   if size == "cpu":
+    config.train.validate_every_steps = 20  # a channel's epoch is about 30 steps
+    config.train.log_every_steps = 10
+    config.train.checkpoint_every_steps = 100
     config.train.window_budget = 600_000
   return config

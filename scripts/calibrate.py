@@ -10,7 +10,7 @@ from program import UsageError, run
 
 from mtad_jax.config import Config, dumps, freeze, to_dict
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
-from mtad_jax.train.workdir import CONFIG
+from mtad_jax.train.workdir import CONFIG, write_whole
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -43,7 +43,7 @@ def main() -> int:
   if FLAGS.exclude:
     groups = run_flags.without_calibration_rows(groups, machines, FLAGS.exclude)
   found = calibrate_run(FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"])
-  (epath.Path(FLAGS.workdir) / CONFIG).write_text(dumps(config))
+  write_whole(epath.Path(FLAGS.workdir) / CONFIG, dumps(config))
   print("\n".join(report_lines(found)))
   return 0
 

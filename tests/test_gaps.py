@@ -103,3 +103,22 @@ def test_infinite_values_are_refused() -> None:
 def test_a_step_of_zero_is_refused() -> None:
   with pytest.raises(ValueError, match=r"sampling step 0.0 s is not allowed"):
     place_on_grid(Series(np.zeros((2, 1)), _times([0, 60])), 0.0)
+
+
+def test_jitter_on_every_row_of_a_long_record_never_drifts_off_the_grid() -> None:
+  rng = np.random.default_rng(0)
+  num_rows = 5000
+  milliseconds = np.arange(num_rows) * 60_000 + rng.integers(-9_000, 9_000, num_rows)
+  series = Series(np.arange(num_rows, dtype=float)[:, None], milliseconds.astype("datetime64[ms]"))
+  for step_s in (sampling_step(series), 60.1):  # its own median; a neighbour's estimate
+    grid = place_on_grid(series, step_s)
+    np.testing.assert_array_equal(grid.row_to_grid, np.arange(num_rows))
+    assert grid.num_collisions == 0
+
+
+def test_a_finer_record_on_a_coarser_grid_keeps_the_given_step() -> None:
+  milliseconds = np.arange(60) * 10_000
+  series = Series(np.arange(60, dtype=float)[:, None], milliseconds.astype("datetime64[ms]"))
+  grid = place_on_grid(series, 60.0)
+  assert len(grid.values) == 11  # 0 to 590 s, nearest slot
+  assert grid.values[0, 0] == 2  # the latest row within half a step

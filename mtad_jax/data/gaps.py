@@ -12,6 +12,7 @@ import numpy as np
 from mtad_jax.data.machine import Series
 
 MAX_GRID_GROWTH = 50  # slots per input row, beyond which a clock is taken to be wrong
+MAX_STEP_ERROR = 0.01  # relative difference up to which a record's own mean step takes the place of the given one
 
 
 class Grid(NamedTuple):
@@ -49,6 +50,18 @@ def _check_values(series: Series) -> None:
     )
 
 
+def _true_step_ms(milliseconds: np.ndarray, step_ms: float) -> float:
+  """Returns the step that the whole record keeps, where it is the given one but for the clock's jitter.
+
+  A median of jittered steps is off by a little, and a long record multiplies that into whole slots.
+  """
+  num_steps = float(np.sum(np.rint(np.diff(milliseconds) / step_ms)))
+  if num_steps == 0:
+    return step_ms
+  kept = float(milliseconds[-1] - milliseconds[0]) / num_steps
+  return kept if abs(kept - step_ms) <= MAX_STEP_ERROR * step_ms else step_ms
+
+
 def _slots(timestamps: np.ndarray, step_s: float) -> np.ndarray:
   """Returns the grid slot [T] of every timestamp; raises ValueError on a clock that cannot be right."""
   milliseconds = timestamps.astype("datetime64[ms]").astype(np.int64)
@@ -59,7 +72,8 @@ def _slots(timestamps: np.ndarray, step_s: float) -> np.ndarray:
       f"row {row}: timestamp {timestamps[row]} does not come after {timestamps[row - 1]}; times must rise"
     )
   # half a step rounds up: np.rint would send .5 to the even slot, now up and now down
-  slots = np.floor((milliseconds - milliseconds[0]) / (1000.0 * step_s) + 0.5).astype(np.int64)
+  step_ms = _true_step_ms(milliseconds, 1000.0 * step_s)
+  slots = np.floor((milliseconds - milliseconds[0]) / step_ms + 0.5).astype(np.int64)
   num_slots = int(slots[-1]) + 1
   if num_slots > MAX_GRID_GROWTH * len(slots):
     worst = int(np.argmax(np.diff(milliseconds))) + 1

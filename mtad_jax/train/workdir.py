@@ -45,11 +45,16 @@ def is_cloud(path: str) -> bool:
 
 
 def write_json(path: epath.PathLike, content: Any) -> None:
-  """Writes JSON whole or not at all: a temporary file beside it, then a rename."""
+  """Writes JSON whole or not at all; raises ValueError on NaN or infinity, which JSON does not have."""
+  write_whole(path, json.dumps(content, indent=1, allow_nan=False))
+
+
+def write_whole(path: epath.PathLike, text: str) -> None:
+  """Writes a text file whole or not at all: a temporary file beside it, then a rename."""
   target = epath.Path(path)
   temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
   try:
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False))
+    temporary.write_text(text)
     temporary.replace(target)
   finally:
     if temporary.exists():
@@ -129,7 +134,7 @@ def open_run(
       raise ValueError(
         f"{folder / FLEET}: the data differ from those that this run began with; use another --workdir"
       )
-    (folder / CONFIG).write_text(dumps(config))
+    write_whole(folder / CONFIG, dumps(config))
     return read_json(folder / RUN, "train.py")
   folder.mkdir(parents=True, exist_ok=True)
   run = {
@@ -141,7 +146,7 @@ def open_run(
     "versions": versions(),
     "devices": [str(device) for device in jax.devices()],
   }
-  (folder / CONFIG).write_text(dumps(config))
+  write_whole(folder / CONFIG, dumps(config))
   write_json(folder / FLEET, fleet)
   write_json(folder / RUN, run)  # last: a directory without it is taken as new
   return run
