@@ -20,7 +20,7 @@ from mtad_jax.model.network import apply
 from mtad_jax.train.fleet_step import make_programs
 
 CONFIG = tiny.make_config(detect={"min_calibration_rows": 10})
-GROUP = tiny.make_group(CONFIG)
+GROUP = tiny.make_group(CONFIG, (420, 460, 430))  # calibration parts above MIN_OWN_ROWS
 W = CONFIG.model.window_size
 
 
@@ -287,3 +287,22 @@ def test_errors_of_a_forecast_only_output():
   np.testing.assert_array_equal(errors.forecast, np.full((4, 2), 2.0))
   assert errors.reconstruction is None
   assert errors.log_variance is None
+
+
+def test_a_metric_that_never_moved_is_expected_at_its_constant_and_accused_only_when_it_leaves_it():
+  raw = tiny.make_machine("machine-0", 260, seed=0)
+  flat = raw.train.values.copy()
+  flat[:, 1] = 4.0
+  test = flat[:200].copy()
+  test[150, 0] += 50.0  # another metric goes astray
+  test[190, 1] = 4.4
+  config = tiny.make_config(detect={"min_calibration_rows": 10})
+  group = prepare_groups([raw._replace(train=raw.train._replace(values=flat))], config)[0]
+  own = jax.device_get(
+    make_programs(config, 3, group.targets).init(training_arrays(group, config).machine_ids).params
+  )
+  found = scored(own, raw.test._replace(values=test), group, config)
+  assert (found.forecast[W:, 1] == 4.0).all()
+  assert (found.metric_scores[W:190, 1] == 0).all()
+  assert found.metric_scores[150, 0] > 0
+  assert np.argmax(found.metric_scores[190]) == 1

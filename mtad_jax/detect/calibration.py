@@ -22,7 +22,7 @@ from mtad_jax.detect.errors import (
   take_rows,
 )
 from mtad_jax.detect.pot import PotFit, count_clusters, fit_pot
-from mtad_jax.detect.row_outputs import compute_row_outputs
+from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
 
 MIN_OWN_ROWS = (
   30  # below, a mean and deviation per metric of a machine's own say nothing; the role's are used
@@ -78,6 +78,8 @@ def _held_out(group: Group, params: Any, config: Config) -> list[_Held]:
   columns = list(group.targets)
   held = []
   for machine, first, values, output in zip(group.machines, first_rows, series, outputs, strict=True):
+    is_constant = machine.preparation.scaler.is_constant[columns]
+    output = expect_constants(output, is_constant, config.model.variance_floor)
     errors = find_errors(values[:, columns], output)
     filled = machine.train.filled[:, columns]
     parts = []

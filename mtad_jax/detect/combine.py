@@ -19,9 +19,9 @@ from scipy import special
 
 from mtad_jax.config import DetectConfig, ScoringRule
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments
+from mtad_jax.detect.row_outputs import SMALLEST_VARIANCE
 
 LOG_TWO = math.log(2.0)
-SMALLEST_VARIANCE_FLOOR = 1e-12  # scaled units squared; stands in where the decoder's floor is switched off
 
 
 def tail_surprise(z: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def _reconstruction_part(
   if rule is ScoringRule.SURPRISE:
     return tail_surprise(errors * np.exp(-0.5 * log_variance))
   if rule is ScoringRule.GAMMA:
-    above_floor = 0.5 * (log_variance - math.log(max(variance_floor, SMALLEST_VARIANCE_FLOOR)))
+    above_floor = 0.5 * (log_variance - math.log(max(variance_floor, SMALLEST_VARIANCE)))
     return 0.5 * errors**2 * np.exp(-log_variance) + np.maximum(above_floor, 0)
   return errors**2
 

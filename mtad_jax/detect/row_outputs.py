@@ -17,6 +17,8 @@ from mtad_jax.config import Config, RunMode
 from mtad_jax.data.windows import gather_windows
 from mtad_jax.model.network import apply
 
+SMALLEST_VARIANCE = 1e-12  # scaled units squared; stands in where the decoder's floor is switched off
+
 
 class RowOutputs(NamedTuple):
   """One machine's outputs in scaled units, [T, F'] float32, NaN in rows below W; None where the mode has none.
@@ -27,6 +29,28 @@ class RowOutputs(NamedTuple):
   forecast: np.ndarray | None
   reconstruction: np.ndarray | None
   variance: np.ndarray | None
+
+
+def expect_constants(outputs: RowOutputs, is_constant: np.ndarray, variance_floor: float) -> RowOutputs:
+  """Returns the outputs with metrics that never moved in training expected at their constant, scaled 0.
+
+  The network has learnt nothing of them but 0, and what it says beside that when the other metrics go astray would
+  accuse the wrong metric: an error of a hundredth is ten times their error floor.
+
+  Args:
+    is_constant: [F'] bool, of the scored metrics.
+    variance_floor: of the decoder, scaled units squared.
+  """
+
+  def replaced(values: np.ndarray | None, constant: float) -> np.ndarray | None:
+    if values is None:
+      return None
+    return np.where(is_constant[None, :] & ~np.isnan(values), np.float32(constant), values)
+
+  floor = max(variance_floor, SMALLEST_VARIANCE)
+  return RowOutputs(
+    replaced(outputs.forecast, 0.0), replaced(outputs.reconstruction, 0.0), replaced(outputs.variance, floor)
+  )
 
 
 class _Batch(NamedTuple):

@@ -11,7 +11,7 @@ from mtad_jax.data.windows import usable_targets
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import find_errors
-from mtad_jax.detect.row_outputs import RowOutputs
+from mtad_jax.detect.row_outputs import RowOutputs, expect_constants
 
 BAND_DEVIATIONS = 3.0  # half width of the expected band, calibration deviations of the signed error
 
@@ -71,6 +71,9 @@ def score_rows(
   here = slice(num_context, None)
   columns = np.array(targets)
   actual = with_context(split, context, window)[:, columns]
+  outputs = expect_constants(
+    outputs, preparation.scaler.is_constant[columns], config.model.variance_floor
+  )
   errors = find_errors(actual, outputs)
   by_rule = {}
   for rule in ScoringRule:
