@@ -19,5 +19,5 @@ def get_config(size: str = "") -> ConfigDict:
     config.train.validate_every_steps = 20  # a channel's epoch is about 30 steps
     config.train.log_every_steps = 10
     config.train.checkpoint_every_steps = 100
-    config.train.window_budget = 600_000
+    config.train.window_budget = 400_000
   return config

@@ -239,3 +239,18 @@ def test_every_run_mode_and_gatv2_trains(mode):
   assert (np.asarray(absent) == 0).all()
   assert (np.asarray(losses.total) != 0).all()
   assert (np.asarray(state.guard.num_skipped) == 0).all()
+
+
+def test_tensorboard_files_hold_every_machines_losses(tmp_path):
+  from tensorboardX.proto.event_pb2 import Event
+
+  config = tiny.make_config(train={"tensorboard": True})
+  train(tmp_path / "run", config)
+  (file,) = (tmp_path / "run" / "tensorboard" / "group-0").iterdir()
+  tags = set()
+  data = file.read_bytes()
+  while data:  # TFRecord: length (8), checksum (4), payload, checksum (4)
+    length = int.from_bytes(data[:8], "little")
+    tags |= {value.tag for value in Event.FromString(data[12 : 12 + length]).summary.value}
+    data = data[16 + length :]
+  assert {f"{name}/machine-2" for name in ("loss", "validation_loss")} <= tags
