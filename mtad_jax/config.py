@@ -73,7 +73,7 @@ class ModelConfig:
   forecast_layers: int = 3
   latent_size: int = 300
   decoder_size: int = 300  # dense layer of the VAE's decoder
-  log_variance_min: float = -10.0  # of the latent code and of the reconstruction, natural log
+  log_variance_min: float = -10.0  # of the latent code, natural log
   log_variance_max: float = 10.0
   variance_floor: float = 1e-4  # of the reconstruction, scaled units squared: 1% of the range; 0: off, unsafe
 

@@ -55,5 +55,7 @@ def run(main: Callable[[], int | None]) -> None:
       if os.environ.get("MTAD_TRACEBACK"):
         raise
       fail(str(error), EXIT_FAILURE)
+    except KeyboardInterrupt:
+      fail("interrupted; run the same command again", EXIT_STOPPED)
 
   app.run(guarded, flags_parser=_parse)

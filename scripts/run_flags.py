@@ -50,6 +50,8 @@ def open_workdir(workdir: str) -> Run:
 
 def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> list[Machine]:
   """Returns the run's raw machines, from the flags where given, else from where train.py read them."""
+  if data_dir and source:
+    raise UsageError("--data_dir and --source: one of them, not both")
   if not data_dir and not source:
     data_dir, source = run.run["data_dir"], run.run["source"]
   return load_machines(run.config.data, data_dir=data_dir, source=source)

@@ -13,11 +13,11 @@ from absl import flags
 from etils import epath
 from program import UsageError, run
 
-from mtad_jax.config import Config, RunMode
+from mtad_jax.config import Config, RunMode, to_dict
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.fleet_folder import read_fleet_folder
 from mtad_jax.data.machine import Machine, Series
-from mtad_jax.data.preparation import PreparedSplit, apply_preparation
+from mtad_jax.data.preparation import PreparedSplit, apply_preparation, own_values
 from mtad_jax.detect.calibrate_run import read_calibration
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.original_export import write_original
@@ -27,6 +27,7 @@ from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.evaluate.segments import segments_of
 from mtad_jax.explain.event_list import list_events, near_events, rank_segments
 from mtad_jax.train.fleet_file import StoredGroup, StoredMachine, best_params
+from mtad_jax.train.workdir import CALIBRATION, CONFIG
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -64,20 +65,39 @@ def _is_named(machine: Machine) -> bool:
 
 def _machines(opened: run_flags.Run) -> dict[str, Machine]:
   """Returns the machines to score by name: of new files, or of the run's own data."""
+  known = [machine.name for group in opened.groups for machine in group.machines]
   if FLAGS.source:
     machines = read_fleet_folder(FLAGS.source, require_train=False)
-    known = [machine.name for group in opened.groups for machine in group.machines]
-    unknown = [machine.name for machine in machines if machine.name not in known]
-    if unknown:
-      raise ValueError(f"{FLAGS.source}: machine {unknown[0]!r} has no model; trained: {', '.join(known)}")
   else:
     machines = run_flags.load_run_machines(opened, FLAGS.data_dir, None)
-  return {machine.name: machine for machine in machines}
+  found = {machine.name: machine for machine in machines}
+  place = FLAGS.source or FLAGS.data_dir or opened.run["data_dir"] or opened.run["source"]
+  unknown = [name for name in found if name not in known]
+  if unknown:
+    raise ValueError(f"{place}: machine {unknown[0]!r} has no model; trained: {', '.join(known)}")
+  absent = [name for name in known if name not in found]
+  if absent and not FLAGS.source:  # new files may be of some machines only
+    raise ValueError(f"{place}: machine {absent[0]!r} is missing that the run was trained on")
+  return found
+
+
+def _check_calibration(opened: run_flags.Run, about: dict) -> None:
+  """Raises ValueError where the stored thresholds are of another run or of other scores than config.json asks for."""
+  place = epath.Path(FLAGS.workdir) / CALIBRATION
+  if about["run_id"] != opened.run["run_id"]:
+    raise ValueError(f"{place}: of run {about['run_id']}, this is {opened.run['run_id']}; run calibrate.py")
+  wanted = to_dict(opened.config.detect)
+  for name in ("rule", "gamma", "error_floor"):
+    if about["detect"].get(name) != wanted[name]:
+      raise ValueError(
+        f"{place}: fitted with detect.{name} {about['detect'].get(name)!r}, {CONFIG} has {wanted[name]!r};"
+        " run calibrate.py"
+      )
 
 
 def _prepare(stored: StoredMachine, machine: Machine, config: Config) -> tuple[Machine, PreparedSplit]:
   """Returns the machine with the split to score in its `test`, and that split prepared by training statistics."""
-  raw = machine.train if FLAGS.split == "train" and not FLAGS.source else machine.test
+  raw = machine.train if FLAGS.split == "train" else machine.test
   columns = check_contract(
     stored.preparation,
     machine.name,
@@ -187,6 +207,9 @@ def _score_group(
     scored = score_rows(
       split, output, group.targets, stored.preparation, calibration, config, tails.get(machine.name)
     )
+    # what a person compares with the expected band is what was there: not clipped, and null where missing
+    actual = own_values(stored.preparation, machine.test)[:, list(group.targets)]
+    scored = scored._replace(actual=actual)
     count = _write_machine(writers, machine, scored, calibration, metrics, config)
     if FLAGS.export == "original":
       write_original(folder / "original" / machine.name, scored, calibration.threshold, metrics)
@@ -204,9 +227,12 @@ def main() -> int:
   opened = run_flags.open_workdir(FLAGS.workdir)
   config = opened.config
   _check_mode(config)
-  if FLAGS.context and (FLAGS.split == "train" and not FLAGS.source):
+  if FLAGS.context and FLAGS.split == "train" and not FLAGS.source:
     raise UsageError("--context: the training split has no rows before it")
+  if FLAGS.source and FLAGS.split != "test":
+    raise UsageError("--split=train: of new files, test/ is scored; leave --split or --source out")
   calibrations, about = read_calibration(FLAGS.workdir)
+  _check_calibration(opened, about)
   machines = _machines(opened)
   folder = epath.Path(FLAGS.workdir)
   if FLAGS.source:

@@ -10,7 +10,7 @@ import time
 import jax
 import run_flags
 from absl import flags
-from program import EXIT_STOPPED, run
+from program import EXIT_STOPPED, UsageError, run
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import Group, prepare_groups
@@ -90,6 +90,8 @@ def main() -> int:
   if FLAGS.exclude:
     data = dataclasses.replace(config.data, exclude=(*config.data.exclude, *FLAGS.exclude))
     config = dataclasses.replace(config, data=data)
+  if bool(FLAGS.data_dir) == bool(FLAGS.source):
+    raise UsageError("exactly one of --data_dir and --source is wanted")
   machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
   groups = prepare_groups(machines, config)
   print("\n".join(describe_groups(groups)), flush=True)

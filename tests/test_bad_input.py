@@ -155,7 +155,7 @@ def test_a_bad_file_through_a_real_process(fleet: Path) -> None:
     ((f"{CONFIG}x",), 2, ("'cpux' is no size",)),
     ((), 2, ("--config",)),
     ((CONFIG, "web-1"), 2, ("unexpected argument 'web-1'",)),
-    ((CONFIG, "--data_dir=elsewhere"), 1, ("exactly one of --data_dir and --source",)),
+    ((CONFIG, "--data_dir=elsewhere"), 2, ("exactly one of --data_dir and --source",)),
     ((CONFIG, "--exclude=web-1:9-5"), 1, ("web-1:9-5",)),
     ((CONFIG, "--exclude=web-9:0-5"), 1, ("web-9",)),
     ((CONFIG, "--config.data.target_metrics=('speed',)"), 1, ("target_metrics", "'speed'", "latency")),

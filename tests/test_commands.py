@@ -271,6 +271,8 @@ def test_the_training_split_is_scored_apart(trained: Trained) -> None:
   assert len(scores["row"]) == len(NAMES) * fleets.NUM_TRAIN
   assert "label" not in scores
   refused(run_here("score.py", f"--workdir={trained.workdir}", "--split=train", "--context"), 2, "--context")
+  both = run_here("score.py", f"--workdir={trained.workdir}", "--split=train", f"--source={trained.fleet}")
+  refused(both, 2, "--split=train", "--source")
 
 
 def test_a_fleet_of_two_formats_and_metric_lists(tmp_path: Path) -> None:
@@ -373,6 +375,10 @@ def test_calibrate_again_leaves_the_weights(trained: Trained, tmp_path: Path) ->
   detect = json.loads((workdir / "config.json").read_text())["detect"]
   assert (detect["pot_q"], detect["initial_quantile"]) == (0.005, 0.9)
   assert fleets.files_of(workdir / "checkpoints") == weights
+  config = json.loads((workdir / "config.json").read_text())
+  config["detect"]["rule"] = "raw"
+  (workdir / "config.json").write_text(json.dumps(config))  # as a training run stopped before its calibration does
+  refused(run_here("score.py", f"--workdir={workdir}"), 1, "detect.rule 'standardised'", "run calibrate.py")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -157,6 +157,18 @@ def _label_folder() -> Path:
   return folder
 
 
+def test_what_is_too_short_for_an_event_finds_nothing() -> None:
+  labels = np.zeros(60, bool)
+  labels[10:20] = labels[30:40] = True
+  flagged = np.zeros(60, bool)
+  flagged[[12, 31, 32, 33, 50]] = True
+  found = event_scores(labels, flagged, np.ones(60, bool), min_event_rows=3)
+  assert found.hits.tolist() == [False, True]
+  assert found.delays[1] == 1
+  assert found.num_false_events == 0
+  assert event_scores(labels, flagged, np.ones(60, bool)).hits.all()
+
+
 def test_random_scores_on_the_real_labels() -> None:
   # measured on all 28 label files: anomaly share .0416; random scores: point-wise best F1 .080 pooled,
   # point-adjusted .840 pooled and .783 in the mean, the reason why that figure chooses nothing here

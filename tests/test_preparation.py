@@ -8,7 +8,7 @@ import pytest
 
 from mtad_jax.config import DataConfig
 from mtad_jax.data.machine import Machine, Series, empty_series
-from mtad_jax.data.preparation import apply_preparation, fit_preparation, from_json, to_json
+from mtad_jax.data.preparation import apply_preparation, fit_preparation, from_json, own_values, to_json
 
 WINDOW = 20
 SETTINGS = DataConfig()
@@ -125,6 +125,20 @@ def test_outside_share_is_per_metric() -> None:
   values[:100, 2] = 65.0
   split = apply_preparation(preparation, machine.test._replace(values=values), SETTINGS)
   assert split.outside_share[2] == 0.25
+
+
+def test_own_values_are_what_the_file_held() -> None:
+  """Neither clipped nor filled; a counter as its growth per step, after a gap shared over the steps passed."""
+  preparation, _, _, _ = fit_preparation(_machine(), WINDOW, SETTINGS)
+  series = Series(_values(100, 3), _times(100))
+  series.values[50, 4] = 1e6
+  series.values[60:62, 4] = np.nan
+  series.values[70:72, 1] = np.nan
+  found = own_values(preparation, series)
+  np.testing.assert_array_equal(found[:, [0, 2, 3, 4]], series.values[:, [0, 2, 3, 4]])
+  assert found[40, 1] == series.values[40, 1] - series.values[39, 1]
+  assert np.isnan(found[70:72, 1]).all()
+  assert found[72, 1] == (series.values[72, 1] - series.values[69, 1]) / 3
 
 
 def test_an_empty_series_has_no_rows() -> None:

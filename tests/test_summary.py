@@ -339,9 +339,9 @@ def test_scores_of_other_data(tmp_path: Path, raw: list[Machine]) -> None:
 
 def test_rows_per_day() -> None:
   clock = np.datetime64("2026-01-01", "ms") + np.arange(10) * np.timedelta64(300, "s")
-  assert rows_per_day(clock, "folder") == 288
-  assert rows_per_day(None, "smd") == 1440
-  assert rows_per_day(None, "folder") is None
+  assert rows_per_day(clock, 0.0) == 288
+  assert rows_per_day(None, 60.0) == 1440
+  assert rows_per_day(None, 0.0) is None
 
 
 @pytest.fixture

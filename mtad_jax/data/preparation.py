@@ -192,6 +192,17 @@ def apply_preparation(preparation: Preparation, series: Series, settings: DataCo
   return _finish(values, grid, np.isnan(differenced), usable, preparation.scaler, settings.clip_margin)
 
 
+def own_values(preparation: Preparation, series: Series) -> np.ndarray:
+  """Returns [T, F] what each input row holds in its own units, a counter per step; NaN where it was not seen.
+
+  Args:
+    preparation: of the machine's training split.
+    series: [T, F] columns in the trained order.
+  """
+  grid = gaps.place_on_grid(series, preparation.step_s)
+  return counters.difference(grid.values, preparation.is_counter)[grid.row_to_grid]
+
+
 def to_json(preparation: Preparation) -> dict[str, Any]:
   """Returns the preparation as plain lists, numbers and text; `from_json` is its exact inverse."""
   return {

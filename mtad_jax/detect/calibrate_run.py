@@ -45,7 +45,7 @@ def calibrate_run(
 
 def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
   """Returns (each machine's calibration, the file's other fields); raises ValueError where there is none."""
-  fields = ("run_id", "checkpoint_steps", "rule", "machines")
+  fields = ("run_id", "checkpoint_steps", "rule", "detect", "machines")
   content = read_json(epath.Path(workdir) / CALIBRATION, "train.py (or calibrate.py)", fields)
   machines = {name: calibration_from_json(entry) for name, entry in content.pop("machines").items()}
   return machines, content

@@ -5,23 +5,26 @@ Anomaly.csv: a header and one line per alarm row: row, score, threshold, then ev
 """
 
 import csv
+import io
 
 import numpy as np
 from etils import epath
 
 from mtad_jax.detect.score_machine import ScoredRows
+from mtad_jax.train.workdir import write_whole
 
 
 def write_original(
   folder: epath.PathLike, scored: ScoredRows, threshold: float, metrics: tuple[str, ...]
 ) -> None:
-  """Writes both files into a folder, made where it is missing."""
+  """Writes both files, each whole or not at all, into a folder, made where it is missing."""
   target = epath.Path(folder)
   target.mkdir(parents=True, exist_ok=True)
   text = "".join(f"{score!r}\n" for score in scored.score[scored.valid].tolist())
-  (target / "inference_score.csv").write_text(text)
-  with (target / "Anomaly.csv").open("w") as file:
-    writer = csv.writer(file)
-    writer.writerow(["row", "score", "threshold", *metrics])
-    for row in np.flatnonzero(scored.is_anomaly).tolist():
-      writer.writerow([row, scored.score[row], threshold, *scored.metric_scores[row].tolist()])
+  write_whole(target / "inference_score.csv", text)
+  lines = io.StringIO()
+  writer = csv.writer(lines)
+  writer.writerow(["row", "score", "threshold", *metrics])
+  for row in np.flatnonzero(scored.is_anomaly).tolist():
+    writer.writerow([row, scored.score[row], threshold, *scored.metric_scores[row].tolist()])
+  write_whole(target / "Anomaly.csv", lines.getvalue())

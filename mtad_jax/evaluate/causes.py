@@ -73,7 +73,7 @@ def cause_figures(machines: Sequence[ScoredMachine], hits: Sequence[np.ndarray])
         {
           "is_detected": float(is_hit),
           "first_named_right": float(root_cause.first_named_right(named, truth.metrics)),
-          "first_named_right_random": count / machine.num_metrics,
+          "first_named_right_random": min(count / machine.num_metrics, 1.0),  # a true metric may be input only
           "hit_rate_100": root_cause.hit_rate(named, truth.metrics, 100),
           "hit_rate_100_random": root_cause.random_hit_rate(count, machine.num_metrics, 100),
           "hit_rate_150": root_cause.hit_rate(named, truth.metrics, 150),

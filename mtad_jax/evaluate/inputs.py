@@ -158,16 +158,16 @@ def read_rankings(path: epath.Path) -> dict[tuple[str, int, int], tuple[str, ...
   }
 
 
-def rows_per_day(timestamps: np.ndarray | None, dataset: str) -> float | None:
-  """Returns the rows of a day by the median step, 1440 for SMD (a row a minute), None where nothing says.
+def rows_per_day(timestamps: np.ndarray | None, sampling_step_s: float) -> float | None:
+  """Returns the rows of a day by the median step, else by the configured one, None where nothing says.
 
   Args:
     timestamps: [T] datetime64[ms], or None.
-    dataset: the config's name.
+    sampling_step_s: of the config, seconds; 0: not known.
   """
   if timestamps is not None and len(timestamps) > 1:
     return _DAY_MS / float(np.median(np.diff(timestamps).astype("timedelta64[ms]").astype(np.float64)))
-  return 1440.0 if dataset == "smd" else None
+  return _DAY_MS / (1000 * sampling_step_s) if sampling_step_s > 0 else None
 
 
 def floor_scores(machine: Machine, config: Config, lane: int) -> dict[str, np.ndarray]:
@@ -259,8 +259,9 @@ def scored_machines(
         baselines=floor_scores(machine, config, lane),
         interpretation=() if rankings is None else machine.interpretation,
         cause_ranking=tuple(ranked),
-        rows_per_day=rows_per_day(clock, config.data.dataset),
-        num_metrics=len(machine.metrics),
+        rows_per_day=rows_per_day(clock, config.data.sampling_step_s),
+        # a ranking names every scored metric once; a random one would choose among the same
+        num_metrics=max((len(causes) for causes in ranked if causes), default=len(machine.metrics)),
       )
     )
   return result

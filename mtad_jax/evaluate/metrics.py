@@ -137,7 +137,8 @@ def event_scores(
   """Returns which true segments of one machine are detected, how late, and how many events are false.
 
   A segment is detected by a flagged row from `early_hit_rows` before its start (but after the previous
-  segment) to its end, or to `delay_limit_rows` after its start where that is set and earlier. An event is
+  segment) to its end, or to `delay_limit_rows` after its start where that is set and earlier; rows outside of
+  events do not count. An event is
   false where no row of it lies in any segment or its early rows. Segments without a valid row are left out.
 
   Args:
@@ -147,6 +148,11 @@ def event_scores(
     merge_gap_rows, min_event_rows: how alarm rows become events, as `find_events`.
   """
   flagged = np.asarray(flagged, bool) & valid
+  events = find_events(flagged, valid, merge_gap_rows=merge_gap_rows, min_event_rows=min_event_rows)
+  edges = np.zeros(len(flagged) + 1, np.int64)
+  edges[events[:, 0]] += 1
+  edges[events[:, 1]] -= 1
+  flagged &= np.cumsum(edges)[:-1] > 0  # what is too short to be an event finds nothing either
   segments = segments_of(labels)
   alarm_rows_before = np.concatenate([[0], np.cumsum(flagged)])
   valid_rows_before = np.concatenate([[0], np.cumsum(valid)])
@@ -164,6 +170,5 @@ def event_scores(
   delays[hits] = np.maximum(alarm_rows[first[hits]] - segments[hits, 0], 0)
 
   near_before = np.concatenate([[0], np.cumsum(early_rows(labels, early_hit_rows))])
-  events = find_events(flagged, valid, merge_gap_rows=merge_gap_rows, min_event_rows=min_event_rows)
   is_false = near_before[events[:, 1]] == near_before[events[:, 0]]
   return EventScores(hits, delays, int(np.sum(is_false)), int(np.sum(valid)))

@@ -13,7 +13,8 @@ class ScoredMachine(NamedTuple):
   labels: [T] bool, or None. scores: [T], NaN where a row has none. thresholds: by name ("initial", "pot"),
   NaN where there is none. other_scores, baselines: [T] by name, finite wherever `scores` is.
   cause_ranking: for each true segment of `labels`, in order, metric indices best first, or None.
-  rows_per_day: None where the data have no clock. num_metrics: F, for the random ranking.
+  rows_per_day: None where the data have no clock. num_metrics: how many are
+  scored, for the random ranking.
   """
 
   name: str

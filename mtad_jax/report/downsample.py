@@ -6,6 +6,8 @@ the min-max rule loses none that could be seen, and the peak of every run above 
 
 import numpy as np
 
+from mtad_jax.detect.events import runs
+
 
 def kept_rows(values: np.ndarray, num_points: int, threshold: float | None = None) -> np.ndarray:
   """Returns the rows to draw, rising.
@@ -38,7 +40,7 @@ def kept_rows(values: np.ndarray, num_points: int, threshold: float | None = Non
   base = np.arange(num_buckets) * width
   lowest = base + np.argmin(np.where(missing, np.inf, buckets), axis=1)
   highest = base + np.argmax(np.where(missing, -np.inf, buckets), axis=1)
-  gap_starts = _runs(np.isnan(values))[:, 0]
+  gap_starts = runs(np.isnan(values))[:, 0]
   peaks = np.zeros(0, np.int64) if threshold is None else run_peaks(values, threshold)
   rows = np.unique(np.concatenate([[0, num_rows - 1], lowest, highest, gap_starts, peaks]))
   # buckets that lie behind the end hold padding alone
@@ -48,16 +50,10 @@ def kept_rows(values: np.ndarray, num_points: int, threshold: float | None = Non
 def run_peaks(values: np.ndarray, threshold: float) -> np.ndarray:
   """Returns the row of the highest value of each run above `threshold`, [R] int64; NaN is not above."""
   with np.errstate(invalid="ignore"):
-    runs = _runs(values > threshold)
-  return np.array([start + int(np.argmax(values[start:end])) for start, end in runs], np.int64)
-
-
-def _runs(mask: np.ndarray) -> np.ndarray:
-  """Returns [R, 2] int64: start and exclusive end of each run of True."""
-  edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-  return edges.reshape(-1, 2)
+    found = runs(values > threshold)
+  return np.array([start + int(np.argmax(values[start:end])) for start, end in found], np.int64)
 
 
 def runs_of(mask: np.ndarray) -> list[tuple[int, int]]:
   """Returns start and exclusive end row of each run of True in `mask` [N] bool."""
-  return [(int(start), int(end)) for start, end in _runs(mask)]
+  return [(int(start), int(end)) for start, end in runs(mask)]

@@ -73,8 +73,8 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
   """Returns what the report shows of a work directory.
 
   Args:
-    workdir: folder with config.json, run.json, metrics.jsonl, evaluation.json.
-    scores_dir: folder with scores.parquet and events.parquet; empty: the work directory.
+    workdir: folder with config.json, run.json, metrics.jsonl.
+    scores_dir: folder with scores.parquet, events.parquet and evaluation.json; empty: the work directory.
 
   Raises:
     ValueError: the folder is no local one, there is no scores.parquet, or a file is damaged; file named.
@@ -94,7 +94,7 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
     machines=machines,
     events=_read_events(scores_path / "events.parquet", missing),
     losses=read_losses(path / "metrics.jsonl", missing),
-    evaluation=_read_json(path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing),
+    evaluation=_read_json(scores_path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing),
     calibration=_read_json(path / "calibration.json", "calibration", "the fits are not known", missing),
     config=_read_json(path / "config.json", "settings", "the settings are not known", missing) or {},
     run=_read_json(path / "run.json", "run", "nothing is known of the training run", missing) or {},

@@ -118,6 +118,11 @@ def check_same_run(config: Config, stored: Config, workdir: epath.PathLike) -> N
     raise ValueError(f"{workdir} was made by another config: {told}. Choose another --workdir")
 
 
+def _lasting(path: str | None) -> str | None:
+  """Returns a place on this disk as an absolute path, so that later commands find it from any folder."""
+  return str(Path(path).expanduser().resolve()) if path and not is_cloud(path) else path
+
+
 def open_run(
   workdir: epath.PathLike, config: Config, fleet: dict[str, Any], data_dir: str | None, source: str | None
 ) -> dict[str, Any]:
@@ -127,6 +132,7 @@ def open_run(
     ValueError: the work directory belongs to another config or other data.
   """
   folder = epath.Path(workdir)
+  places = {"data_dir": _lasting(data_dir), "source": _lasting(source)}
   if (folder / RUN).exists():
     check_same_run(config, read_config(folder), workdir)
     stored = read_json(folder / FLEET, "train.py")
@@ -135,13 +141,14 @@ def open_run(
         f"{folder / FLEET}: the data differ from those that this run began with; use another --workdir"
       )
     write_whole(folder / CONFIG, dumps(config))
-    return read_json(folder / RUN, "train.py")
+    run = {**read_json(folder / RUN, "train.py"), **places}  # the same data may lie elsewhere by now
+    write_json(folder / RUN, run)
+    return run
   folder.mkdir(parents=True, exist_ok=True)
   run = {
     "run_id": uuid.uuid4().hex,
     "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    "data_dir": data_dir,
-    "source": source,
+    **places,
     "commit": _commit(),
     "versions": versions(),
     "devices": [str(device) for device in jax.devices()],
