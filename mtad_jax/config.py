@@ -11,6 +11,8 @@ import json
 import typing
 from typing import Any, get_args, get_origin, get_type_hints
 
+from mtad_jax.config_limits import check_limits
+
 
 class RunMode(enum.StrEnum):
   """What the network learns and is scored by (the original program's names)."""
@@ -140,66 +142,6 @@ class Config:
   evaluate: EvaluateConfig = EvaluateConfig()
 
 
-# field path -> (smallest, largest) allowed, inclusive; None: no bound
-_RANGES: dict[str, tuple[float | None, float | None]] = {
-  "data.sampling_step_s": (0, None),
-  "data.max_filled_share": (0, 1),
-  "data.clean_threshold": (0, None),
-  "data.scale_floor": (1e-12, 1),
-  "data.clip_margin": (0, 1e6),
-  "data.fit_share": (0.01, 1),
-  "data.validation_share": (0.01, 1),
-  "data.calibration_share": (0.01, 1),
-  "data.check_share": (0, 1),
-  "model.window_size": (2, None),
-  "model.kernel_size": (1, None),
-  "model.attention_size": (0, None),
-  "model.leaky_slope": (0, 1),
-  "model.hidden_size": (1, None),
-  "model.forecast_size": (1, None),
-  "model.forecast_layers": (1, None),
-  "model.latent_size": (1, None),
-  "model.decoder_size": (1, None),
-  "model.log_variance_min": (-80, -0.1),  # 0 would divide by it
-  "model.log_variance_max": (0.1, 20),  # above, a drawn code squared leaves float32
-  "model.variance_floor": (0, None),
-  "train.random_seed": (0, 2**31 - 1),
-  "train.num_train_steps": (1, 2**31 - 1),
-  "train.window_budget": (0, None),
-  "train.batch_size": (1, None),
-  "train.learning_rate": (0, None),
-  "train.final_learning_rate": (0, None),
-  "train.warmup_steps": (0, None),
-  "train.clip_gradients": (0, None),
-  "train.kl_weight": (0, None),
-  "train.validate_every_steps": (1, None),
-  "train.validation_windows": (1, None),
-  "train.patience": (0, None),
-  "train.log_every_steps": (1, None),
-  "train.checkpoint_every_steps": (1, None),
-  "train.checkpoints_to_keep": (1, None),
-  "train.max_dispatch_s": (0.01, 2.0),
-  "detect.gamma": (0, None),
-  "detect.error_floor": (1e-12, None),
-  "detect.min_calibration_rows": (1, None),
-  "detect.initial_quantile": (0.5, 0.9999),
-  "detect.pot_q": (1e-12, 0.5),
-  "detect.merge_gap_rows": (0, None),
-  "detect.min_event_rows": (1, None),
-  "detect.event_margin_rows": (0, None),
-  "detect.score_batch": (1, None),
-  "evaluate.early_hit_rows": (0, None),
-  "evaluate.delay_limit_rows": (0, None),
-  "evaluate.random_seed": (0, 2**31 - 1),
-  "evaluate.pca_variance": (0.01, 1),
-}
-_CHOICES: dict[str, tuple[str, ...]] = {
-  "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),
-  "data.counters": ("auto", "none"),
-  "train.schedule": ("linear", "cosine", "exponential"),
-}
-
-
 def to_dict(config: Any) -> dict[str, Any]:
   """Returns the tree as plain dicts, tuples, numbers and text, ready for JSON."""
   result: dict[str, Any] = {}
@@ -253,34 +195,6 @@ def _build(cls: type, values: Any, path: str) -> Any:
   return cls(**built)
 
 
-def _lookup(config: Config, path: str) -> Any:
-  group, name = path.split(".")
-  return getattr(getattr(config, group), name)
-
-
-def _check(config: Config) -> None:
-  """Raises ValueError where a value is out of range or two settings contradict each other."""
-  for path, (low, high) in _RANGES.items():
-    value = _lookup(config, path)
-    # written so that NaN fails too
-    if not ((low is None or value >= low) and (high is None or value <= high)):
-      raise ValueError(f"config.{path}: {value!r} is out of range; allowed: {low} to {high}")
-  for path, choices in _CHOICES.items():
-    value = _lookup(config, path)
-    if value not in choices:
-      raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
-  data = config.data
-  total = data.fit_share + data.validation_share + data.calibration_share + data.check_share
-  if abs(total - 1.0) > 1e-6:
-    raise ValueError(f"config.data: fit, validation, calibration and check shares sum to {total:g}, not to 1")
-  if config.model.kernel_size % 2 == 0:
-    raise ValueError(f"config.model.kernel_size: {config.model.kernel_size} is even; an odd number is wanted")
-  if config.train.learning_rate <= 0 or config.train.final_learning_rate < 0:
-    raise ValueError("config.train.learning_rate: a positive number is wanted")
-  if config.train.schedule == "exponential" and config.train.final_learning_rate == 0:
-    raise ValueError("config.train.final_learning_rate: 0 cannot be reached by schedule 'exponential'")
-
-
 def freeze(values: dict[str, Any]) -> Config:
   """Returns the checked, frozen tree from plain nested dicts (missing fields take their defaults).
 
@@ -288,7 +202,7 @@ def freeze(values: dict[str, Any]) -> Config:
     ValueError: an unknown name, a wrong type or a value out of range; the message names the field.
   """
   config = _build(Config, values, "")
-  _check(config)
+  check_limits(config)
   return config
 
 

@@ -42,9 +42,13 @@ def main() -> int:
   groups = run_flags.prepared_again(opened, config, machines, FLAGS.workdir)
   if FLAGS.exclude:
     groups = run_flags.without_calibration_rows(groups, machines, FLAGS.exclude)
-  found = calibrate_run(FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"])
+  found = calibrate_run(
+    FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude)
+  )
   write_whole(epath.Path(FLAGS.workdir) / CONFIG, dumps(config))
   print("\n".join(report_lines(found)))
+  if FLAGS.exclude:
+    print(f"left out of this calibration, and on record in calibration.json: {', '.join(FLAGS.exclude)}")
   return 0
 
 

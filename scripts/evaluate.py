@@ -1,6 +1,7 @@
 """Holds scores against labels beside the floors; fits nothing that scoring uses.
 
-python scripts/evaluate.py --workdir=DIR [--scores=DIR] [--early_hit_rows=N] [--delay_limit_rows=N]
+python scripts/evaluate.py --workdir=DIR [--early_hit_rows=N] [--delay_limit_rows=N]
+python scripts/evaluate.py --workdir=DIR --source=NEWFILES --scores=DIR
 
 Reads scores.parquet and segments.parquet (in the work directory, or where --scores says), the run's settings
 and its raw data; writes evaluation.json beside the scores and prints a table, the worst machines first.
@@ -8,16 +9,17 @@ and its raw data; writes evaluation.json beside the scores and prints a table, t
 
 import dataclasses
 
+import run_flags
 from absl import flags
 from etils import epath
-from program import UsageError, run
+from program import run
 
 from mtad_jax.config import Config
-from mtad_jax.data.load import load_machines
+from mtad_jax.data.machine import Machine
 from mtad_jax.evaluate.inputs import common_scores, read_rankings, read_scores, scored_machines
 from mtad_jax.evaluate.summary import evaluate_fleet
 from mtad_jax.evaluate.table import format_table
-from mtad_jax.train.workdir import RUN, read_config, read_json, write_json
+from mtad_jax.train.workdir import write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the work directory of a training run", required=True)
 _SCORES = flags.DEFINE_string("scores", "", "folder with scores.parquet; default: the work directory")
@@ -30,40 +32,43 @@ _DELAY = flags.DEFINE_integer(
   lower_bound=0,
 )  # fmt: skip
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "prepared datasets, where they have moved since training")
-_SOURCE = flags.DEFINE_string("source", "", "raw files that were scored, in place of the run's data")
+_SOURCE = flags.DEFINE_string(
+  "source", "", "the fleet folder that score.py --source scored, with --scores its tables"
+)
 
 
-def _settings() -> Config:
+def _settings(config: Config) -> Config:
   """Returns the run's settings with the flags' tolerances in them."""
-  config = read_config(_WORKDIR.value)
   given = {"early_hit_rows": _EARLY.value, "delay_limit_rows": _DELAY.value}
   changed = {name: value for name, value in given.items() if value is not None}
   return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, **changed))
 
 
-def _data_place(stored: dict[str, str | None]) -> tuple[str | None, str | None]:
-  """Returns (data_dir, source): the flags', else the run's."""
-  if _DATA_DIR.value and _SOURCE.value:
-    raise UsageError("--data_dir and --source: one of them, not both")
-  if _DATA_DIR.value or _SOURCE.value:
-    return _DATA_DIR.value or None, _SOURCE.value or None
-  return stored.get("data_dir"), stored.get("source")
+def _machines(opened: run_flags.Run) -> list[Machine]:
+  """Returns the machines that were scored: the run's own, or with --source their new test splits."""
+  machines = run_flags.load_run_machines(opened, _DATA_DIR.value or None, None)
+  if not _SOURCE.value:
+    return machines
+  trained = {machine.name: machine for machine in machines}
+  return [
+    machine._replace(train=trained[machine.name].train)
+    for machine in run_flags.read_new_files(opened, _SOURCE.value, "ignore")
+  ]
 
 
 def main() -> None:
   """Reads, evaluates, writes evaluation.json in one step, and prints the table."""
-  config = _settings()
-  stored = read_json(epath.Path(_WORKDIR.value) / RUN, "train.py")
-  data_dir, source = _data_place(stored)
+  opened = run_flags.open_workdir(_WORKDIR.value)
+  config = _settings(opened.config)
   folder = epath.Path(_SCORES.value or _WORKDIR.value)
   tables = read_scores(folder / "scores.parquet")
-  machines = load_machines(config.data, data_dir=data_dir, source=source)
+  machines = _machines(opened)
   rankings = None
   if (folder / "segments.parquet").exists():
     rankings = read_rankings(folder / "segments.parquet")
   scored = scored_machines(tables, machines, rankings, config)
   result = evaluate_fleet(scored, config.evaluate, config.detect)
-  result["run_id"] = stored["run_id"]
+  result["run_id"] = opened.run["run_id"]
   _, left_out = common_scores(tables)
   result["other_scores_left_out"] = left_out
   write_json(folder / "evaluation.json", result)

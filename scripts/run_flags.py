@@ -1,16 +1,18 @@
 """Flags and steps that the commands on a work directory share: config in, data read and prepared."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from absl import flags
 from etils import epath
 from program import UsageError
 
 from mtad_jax.config import Config, freeze
+from mtad_jax.data.contract import check_contract
 from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
 from mtad_jax.data.fleet import Group, prepare_groups
+from mtad_jax.data.fleet_folder import read_fleet_folder
 from mtad_jax.data.load import load_machines
-from mtad_jax.data.machine import Machine
+from mtad_jax.data.machine import Machine, empty_series
 from mtad_jax.train.fleet_file import StoredGroup, describe_fleet, read_fleet
 from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json
 
@@ -88,3 +90,48 @@ def without_calibration_rows(groups: list[Group], machines: list[Machine], texts
       members.append(machine._replace(train=split._replace(usable=usable)))
     changed.append(group._replace(machines=tuple(members)))
   return changed
+
+
+def _is_named(machine: Machine) -> bool:
+  """Returns whether the files named their columns; the reader makes up metric_0 and on where they did not."""
+  return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
+
+
+def read_new_files(run: Run, source: str, extra: Literal["refuse", "ignore"]) -> list[Machine]:
+  """Returns the machines of a fleet folder to be scored, their test columns in the trained order.
+
+  Args:
+    source: a fleet folder; train/ may be missing, and is not read into the result.
+    extra: what to do with metrics that training did not have.
+
+  Raises:
+    ValueError: a machine without a model, or a broken input contract, in one line.
+  """
+  known = {machine.name: machine for group in run.groups for machine in group.machines}
+  machines = []
+  for machine in read_fleet_folder(source, require_train=False):
+    if machine.name not in known:
+      raise ValueError(f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}")
+    preparation = known[machine.name].preparation
+    columns = check_contract(
+      preparation,
+      machine.name,
+      machine.metrics,
+      machine.test,
+      run.config.data,
+      named=_is_named(machine),
+      extra=extra,
+    ).tolist()
+    causes = tuple(
+      cause._replace(metrics=tuple(columns.index(i) for i in cause.metrics if i in columns))
+      for cause in machine.interpretation
+    )
+    machines.append(
+      machine._replace(
+        metrics=preparation.metrics,
+        train=empty_series(len(columns)),
+        test=machine.test._replace(values=machine.test.values[:, columns]),
+        interpretation=causes,
+      )
+    )
+  return machines

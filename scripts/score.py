@@ -5,6 +5,7 @@ python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=
 """
 
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +16,6 @@ from program import UsageError, run
 
 from mtad_jax.config import Config, RunMode, to_dict
 from mtad_jax.data.contract import check_contract
-from mtad_jax.data.fleet_folder import read_fleet_folder
 from mtad_jax.data.machine import Machine, Series
 from mtad_jax.data.preparation import PreparedSplit, apply_preparation, own_values
 from mtad_jax.detect.calibrate_run import read_calibration
@@ -58,23 +58,18 @@ def _check_mode(config: Config) -> None:
     )
 
 
-def _is_named(machine: Machine) -> bool:
-  """Returns whether the files named their columns; the reader makes up metric_0 and on where they did not."""
-  return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
-
-
 def _machines(opened: run_flags.Run) -> dict[str, Machine]:
   """Returns the machines to score by name: of new files, or of the run's own data."""
   known = [machine.name for group in opened.groups for machine in group.machines]
   if FLAGS.source:
-    machines = read_fleet_folder(FLAGS.source, require_train=False)
+    machines = run_flags.read_new_files(opened, FLAGS.source, FLAGS.extra)
   else:
     machines = run_flags.load_run_machines(opened, FLAGS.data_dir, None)
   found = {machine.name: machine for machine in machines}
   place = FLAGS.source or FLAGS.data_dir or opened.run["data_dir"] or opened.run["source"]
   unknown = [name for name in found if name not in known]
   if unknown:
-    raise ValueError(f"{place}: machine {unknown[0]!r} has no model; trained: {', '.join(known)}")
+    raise ValueError(f"{place}: machine {unknown[0]!r} is there that the run was not trained on")
   absent = [name for name in known if name not in found]
   if absent and not FLAGS.source:  # new files may be of some machines only
     raise ValueError(f"{place}: machine {absent[0]!r} is missing that the run was trained on")
@@ -95,7 +90,16 @@ def _check_calibration(opened: run_flags.Run, about: dict) -> None:
       )
 
 
-def _prepare(stored: StoredMachine, machine: Machine, config: Config) -> tuple[Machine, PreparedSplit]:
+class _Tail(NamedTuple):
+  """What a split goes on from, for --context: the prepared training split and its last raw row [F]."""
+
+  split: PreparedSplit
+  last_row: np.ndarray
+
+
+def _prepare(
+  stored: StoredMachine, machine: Machine, config: Config, tail: _Tail | None
+) -> tuple[Machine, PreparedSplit]:
   """Returns the machine with the split to score in its `test`, and that split prepared by training statistics."""
   raw = machine.train if FLAGS.split == "train" else machine.test
   columns = check_contract(
@@ -104,11 +108,12 @@ def _prepare(stored: StoredMachine, machine: Machine, config: Config) -> tuple[M
     machine.metrics,
     raw,
     config.data,
-    named=_is_named(machine) if FLAGS.source else True,
-    extra=FLAGS.extra,
+    named=True,
+    extra="refuse",
   )
   series = Series(raw.values[:, columns], raw.timestamps)
-  split = apply_preparation(stored.preparation, series, config.data)
+  previous = None if tail is None else tail.last_row
+  split = apply_preparation(stored.preparation, series, config.data, previous)
   is_test = raw is machine.test
   machine = machine._replace(test=series, labels=machine.labels if is_test else None)
   return machine, split
@@ -172,17 +177,20 @@ def _write_machine(
   return len(events)
 
 
-def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, PreparedSplit]:
-  """Returns each machine's prepared training split, for --context."""
+def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, _Tail]:
+  """Returns what each machine's series go on from, for --context."""
   machines = run_flags.load_run_machines(opened, FLAGS.data_dir, None)
   groups = run_flags.prepared_again(opened, config, machines, FLAGS.workdir)
-  return {machine.name: machine.train for group in groups for machine in group.machines}
+  last = {machine.name: machine.train.values[-1] for machine in machines}
+  return {
+    machine.name: _Tail(machine.train, last[machine.name]) for group in groups for machine in group.machines
+  }
 
 
 def _score_group(
   group: StoredGroup,
   machines: dict[str, Machine],
-  tails: dict[str, PreparedSplit],
+  tails: dict[str, _Tail],
   calibrations: dict[str, MachineCalibration],
   config: Config,
   step: int,
@@ -196,17 +204,18 @@ def _score_group(
   params, _ = best_params(FLAGS.workdir, config, group, step)
   params = jax.tree.map(lambda leaf: leaf[np.array(lanes)], params)
   members = [group.machines[i] for i in lanes]
-  prepared = [_prepare(stored, machines[stored.name], config) for stored in members]
+  prepared = [_prepare(stored, machines[stored.name], config, tails.get(stored.name)) for stored in members]
+  contexts = [tails[stored.name].split if stored.name in tails else None for stored in members]
   window = config.model.window_size
-  series = [with_context(split, tails.get(machine.name), window) for machine, split in prepared]
+  series = [
+    with_context(split, context, window) for (_, split), context in zip(prepared, contexts, strict=True)
+  ]
   outputs = compute_row_outputs(params, series, config, len(group.targets))
   metrics = tuple(group.metrics[i] for i in group.targets)
   lines = []
-  for stored, (machine, split), output in zip(members, prepared, outputs, strict=True):
+  for stored, (machine, split), context, output in zip(members, prepared, contexts, outputs, strict=True):
     calibration = calibrations[machine.name]
-    scored = score_rows(
-      split, output, group.targets, stored.preparation, calibration, config, tails.get(machine.name)
-    )
+    scored = score_rows(split, output, group.targets, stored.preparation, calibration, config, context)
     # what a person compares with the expected band is what was there: not clipped, and null where missing
     actual = own_values(stored.preparation, machine.test)[:, list(group.targets)]
     scored = scored._replace(actual=actual)

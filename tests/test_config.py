@@ -11,6 +11,7 @@ import ml_collections
 import pytest
 
 from mtad_jax import config as settings
+from mtad_jax import config_limits as limits
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 CONFIG_NAMES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.py") if path.stem != "__init__")
@@ -87,7 +88,7 @@ def test_every_setting_has_a_range_a_choice_or_is_free() -> None:
     for name, hint in get_type_hints(cls).items()
   }
   enums = {path for path, hint in hints.items() if isinstance(hint, type) and issubclass(hint, enum.Enum)}
-  said = [set(settings._RANGES), set(settings._CHOICES), enums, FREE]
+  said = [set(limits.RANGES), set(limits.CHOICES), enums, FREE]
   assert set().union(*said) == set(DEFAULTS)
   assert sum(map(len, said)) == len(DEFAULTS), "a setting is named twice"
 
@@ -124,9 +125,9 @@ def test_refused_by_one_line_that_names_the_field(values: dict[str, Any], messag
   assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted(settings._RANGES))
+@pytest.mark.parametrize("path", sorted(limits.RANGES))
 def test_bounds_of_every_range_are_inclusive_and_held(path: str) -> None:
-  low, high = settings._RANGES[path]
+  low, high = limits.RANGES[path]
   kind = type(DEFAULTS[path])
   assert low is None or DEFAULTS[path] >= low
   assert high is None or DEFAULTS[path] <= high
@@ -138,9 +139,9 @@ def test_bounds_of_every_range_are_inclusive_and_held(path: str) -> None:
       settings.freeze(nested(path, beyond))
 
 
-@pytest.mark.parametrize("path", sorted(settings._CHOICES))
+@pytest.mark.parametrize("path", sorted(limits.CHOICES))
 def test_every_choice_is_allowed(path: str) -> None:
-  for choice in settings._CHOICES[path]:
+  for choice in limits.CHOICES[path]:
     assert leaves(settings.freeze(nested(path, choice)))[path] == choice
 
 

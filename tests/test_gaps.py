@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtad_jax.data.gaps import place_on_grid, put_on_grid, sampling_step
+from mtad_jax.data.gaps import grid_step, place_on_grid, put_on_grid, sampling_step
 from mtad_jax.data.machine import Series, empty_series
 
 NAN = np.nan
@@ -110,10 +110,20 @@ def test_jitter_on_every_row_of_a_long_record_never_drifts_off_the_grid() -> Non
   num_rows = 5000
   milliseconds = np.arange(num_rows) * 60_000 + rng.integers(-9_000, 9_000, num_rows)
   series = Series(np.arange(num_rows, dtype=float)[:, None], milliseconds.astype("datetime64[ms]"))
-  for step_s in (sampling_step(series), 60.1):  # its own median; a neighbour's estimate
-    grid = place_on_grid(series, step_s)
-    np.testing.assert_array_equal(grid.row_to_grid, np.arange(num_rows))
-    assert grid.num_collisions == 0
+  step_s = grid_step(series)
+  assert abs(step_s - 60) < 0.01
+  whole = place_on_grid(series, step_s)
+  np.testing.assert_array_equal(whole.row_to_grid, np.arange(num_rows))
+  assert whole.num_collisions == 0
+  later = Series(series.values[:100], series.timestamps[:100] + np.timedelta64(90, "D"))
+  np.testing.assert_array_equal(place_on_grid(later, step_s).row_to_grid, np.arange(100))
+
+
+def test_gaps_and_late_rows_leave_the_grid_step_as_it_is() -> None:
+  seconds = [0.0, 60, 132, 180, 240, 900, 960, 1020]
+  series = Series(np.zeros((len(seconds), 1)), _times(seconds))
+  assert grid_step(series) == 60
+  assert grid_step(Series(np.zeros((1, 1)), _times([0.0]))) is None
 
 
 def test_a_finer_record_on_a_coarser_grid_keeps_the_given_step() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ["config", "data", "model", "train", "roles", "detect", "explain", "evaluate", "alerts", "report"]
+ORDER = ["config_limits", "config", "data", "model", "train", "roles", "detect", "explain", "evaluate"]
+ORDER += ["alerts", "report"]
 NEVER = ("tensorflow", "tensorflow_probability", "clu", "distrax", "torch", "pickle", "cloudpickle", "dill")
 WITHOUT_JAX = ("evaluate", "report")
 

@@ -12,7 +12,6 @@ import numpy as np
 from mtad_jax.data.machine import Series
 
 MAX_GRID_GROWTH = 50  # slots per input row, beyond which a clock is taken to be wrong
-MAX_STEP_ERROR = 0.01  # relative difference up to which a record's own mean step takes the place of the given one
 
 
 class Grid(NamedTuple):
@@ -40,6 +39,21 @@ def sampling_step(series: Series) -> float | None:
   return float(np.median(np.diff(milliseconds))) / 1000.0
 
 
+def grid_step(series: Series) -> float | None:
+  """Returns the step in seconds that the whole record keeps, or None where `sampling_step` is None.
+
+  The median of jittered steps is off by a little, and a long record multiplies that into whole slots; the
+  record's length over its number of steps is not. Learnt from the training split and used as it is afterwards, so
+  that a row's slot depends on no later row.
+  """
+  median_s = sampling_step(series)
+  if median_s is None or series.timestamps is None or median_s <= 0:
+    return median_s
+  milliseconds = series.timestamps.astype("datetime64[ms]").astype(np.int64)
+  num_steps = float(np.sum(np.rint(np.diff(milliseconds) / (1000.0 * median_s))))
+  return float(milliseconds[-1] - milliseconds[0]) / (1000.0 * num_steps)
+
+
 def _check_values(series: Series) -> None:
   infinite = np.argwhere(np.isinf(series.values))
   if len(infinite):
@@ -48,18 +62,6 @@ def _check_values(series: Series) -> None:
       f"row {row}, column {column}: {series.values[row, column]} is not allowed; a finite number or an empty"
       " field is wanted"
     )
-
-
-def _true_step_ms(milliseconds: np.ndarray, step_ms: float) -> float:
-  """Returns the step that the whole record keeps, where it is the given one but for the clock's jitter.
-
-  A median of jittered steps is off by a little, and a long record multiplies that into whole slots.
-  """
-  num_steps = float(np.sum(np.rint(np.diff(milliseconds) / step_ms)))
-  if num_steps == 0:
-    return step_ms
-  kept = float(milliseconds[-1] - milliseconds[0]) / num_steps
-  return kept if abs(kept - step_ms) <= MAX_STEP_ERROR * step_ms else step_ms
 
 
 def _slots(timestamps: np.ndarray, step_s: float) -> np.ndarray:
@@ -72,8 +74,7 @@ def _slots(timestamps: np.ndarray, step_s: float) -> np.ndarray:
       f"row {row}: timestamp {timestamps[row]} does not come after {timestamps[row - 1]}; times must rise"
     )
   # half a step rounds up: np.rint would send .5 to the even slot, now up and now down
-  step_ms = _true_step_ms(milliseconds, 1000.0 * step_s)
-  slots = np.floor((milliseconds - milliseconds[0]) / step_ms + 0.5).astype(np.int64)
+  slots = np.floor((milliseconds - milliseconds[0]) / (1000.0 * step_s) + 0.5).astype(np.int64)
   num_slots = int(slots[-1]) + 1
   if num_slots > MAX_GRID_GROWTH * len(slots):
     worst = int(np.argmax(np.diff(milliseconds))) + 1

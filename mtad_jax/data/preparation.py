@@ -114,7 +114,7 @@ def _fit(
 ) -> tuple[Preparation, PreparedSplit, Parts, dict[str, Any]]:
   series, metrics = machine.train, machine.metrics
   source_step_s = gaps.sampling_step(series)
-  step_s = settings.sampling_step_s if settings.sampling_step_s > 0 else source_step_s
+  step_s = settings.sampling_step_s if settings.sampling_step_s > 0 else gaps.grid_step(series)
   if series.timestamps is None:
     step_s = None
   grid = gaps.place_on_grid(series, step_s)
@@ -170,13 +170,17 @@ def _shares(metrics: tuple[str, ...], shares: np.ndarray) -> dict[str, float]:
   return {name: float(share) for name, share in zip(metrics, shares, strict=True) if share > 0}
 
 
-def apply_preparation(preparation: Preparation, series: Series, settings: DataConfig) -> PreparedSplit:
+def apply_preparation(
+  preparation: Preparation, series: Series, settings: DataConfig, previous: np.ndarray | None = None
+) -> PreparedSplit:
   """Returns test or new data treated by the training split's statistics; nothing is fitted here.
 
   Args:
     preparation: of the machine's training split.
     series: [T, F] columns in the trained order (`contract.check_contract` gives it); T may be 0.
     settings: clip_margin is read.
+    previous: [F] the raw row just before the first, where the series goes on from one; a counter's first growth
+      is measured from it.
 
   Raises:
     ValueError: another number of metrics, infinite values, or a wrong clock.
@@ -186,7 +190,7 @@ def apply_preparation(preparation: Preparation, series: Series, settings: DataCo
       f"series has {series.values.shape[1]} metrics; the training split has {len(preparation.metrics)}"
     )
   grid = gaps.place_on_grid(series, preparation.step_s)
-  differenced = counters.difference(grid.values, preparation.is_counter)
+  differenced = counters.difference(grid.values, preparation.is_counter, previous)
   values = gaps.fill(differenced, preparation.leading_fill)
   usable = np.ones(len(values), bool)
   return _finish(values, grid, np.isnan(differenced), usable, preparation.scaler, settings.clip_margin)

@@ -18,12 +18,18 @@ from mtad_jax.train.workdir import CALIBRATION, read_json, write_json
 
 
 def calibrate_run(
-  workdir: epath.PathLike, config: Config, groups: list[Group], stored: list[StoredGroup], run_id: str
+  workdir: epath.PathLike,
+  config: Config,
+  groups: list[Group],
+  stored: list[StoredGroup],
+  run_id: str,
+  excluded: tuple[str, ...] = (),
 ) -> dict[str, MachineCalibration]:
   """Returns every machine's calibration, written to calibration.json with the checkpoints it belongs to.
 
   Args:
     groups: the prepared training data, in the order of `stored`.
+    excluded: ranges that were left out beside the config's own, as the user wrote them, for the record.
   """
   found: dict[str, MachineCalibration] = {}
   steps = []
@@ -37,6 +43,7 @@ def calibrate_run(
     "rule": config.detect.rule.value,
     "run_mode": config.model.run_mode.value,
     "detect": to_dict(config.detect),
+    "excluded": list(excluded),
     "machines": {name: calibration_to_json(entry) for name, entry in found.items()},
   }
   write_json(epath.Path(workdir) / CALIBRATION, content)
