@@ -1,23 +1,17 @@
-"""NASA's MSL telemetry: column 0 is forecast and scored, the commands are input only.
+"""NASA's MSL telemetry: as SMAP, with its own dataset and budget.
 
 python scripts/train.py --config=configs/msl.py:cpu --data_dir=DATADIR --workdir=RUNDIR
 """
 
 from ml_collections import ConfigDict
 
-from configs import fleet
+from configs import smap
 
 
 def get_config(size: str = "") -> ConfigDict:
   """Returns the settings; `size` is empty (sizes for an accelerator) or "cpu"."""
-  config = fleet.get_config(size)
+  config = smap.get_config(size)
   config.data.dataset = "msl"
-  config.data.target_metrics = ("0",)
-  config.data.counters = "none"
-  config.data.accept_constant = True
   if size == "cpu":
-    config.train.validate_every_steps = 20  # a channel's epoch is about 30 steps
-    config.train.log_every_steps = 10
-    config.train.checkpoint_every_steps = 100
     config.train.window_budget = 400_000
   return config

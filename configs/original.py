@@ -2,6 +2,7 @@
 
 python scripts/train.py --config=configs/original.py --data_dir=DATADIR --workdir=RUNDIR
 It trained forecasting for 30,000 steps and reconstruction or both for 300,000.
+Not run in full: no accelerator was at hand.
 """
 
 from ml_collections import ConfigDict

@@ -389,3 +389,24 @@ def test_help_and_an_example(command: str) -> None:
   assert done.stderr == ""
   assert f"python scripts/{command} --" in done.stdout
   assert "--workdir" in done.stdout or "--data_dir" in done.stdout
+
+
+def test_newly_scored_files_are_evaluated_against_their_own_labels(trained: Trained, tmp_path: Path) -> None:
+  """One machine in a new folder, its columns in another order: the figures it has in the run's own evaluation."""
+  split = fleets.test_split("web-2")
+  new, out = tmp_path / "new", tmp_path / "out"
+  fleets.write_csv(
+    new / "test" / "web-2.csv", WEB[::-1], split.values[:, ::-1], split.timestamps, split.labels
+  )
+  workdir = f"--workdir={trained.workdir}"
+  succeeded(run_here("evaluate.py", workdir, f"--scores={shutil.copytree(trained.workdir, tmp_path / 'whole')}"))
+  succeeded(run_here("score.py", workdir, f"--source={new}", f"--output={out}"))
+  succeeded(run_here("evaluate.py", workdir, f"--source={new}", f"--scores={out}"))
+  whole, fresh = (
+    json.loads((folder / "evaluation.json").read_text())["machines"] for folder in (tmp_path / "whole", out)
+  )
+  assert set(fresh) == {"web-2"}
+  wanted, found = (part["web-2"]["detector"]["average_precision"] for part in (whole, fresh))
+  assert found == pytest.approx(wanted, rel=1e-6)
+  wanted, found = (part["web-2"]["floors"]["pca_error"]["average_precision"] for part in (whole, fresh))
+  assert found == pytest.approx(wanted, rel=1e-6)

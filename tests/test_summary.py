@@ -358,8 +358,9 @@ def workdir(tmp_path: Path, raw: list[Machine]) -> Path:
   folder.mkdir()
   write_scores(folder, raw)
   (folder / "config.json").write_text(dumps(Config()))
-  run = {"run_id": "r1", "data_dir": None, "source": str(tmp_path / "fleet")}
+  run = {"run_id": "r1", "created": "2026-01-01", "commit": None, "data_dir": None, "source": str(tmp_path / "fleet")}
   (folder / "run.json").write_text(json.dumps(run))
+  (folder / "fleet.json").write_text(json.dumps({"fingerprint": "", "groups": []}))
   return folder
 
 
