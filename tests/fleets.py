@@ -216,7 +216,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
   columns = {}
   for name in table.column_names:
     column = table[name]
-    if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
+    if pa.types.is_string(column.type):
       columns[name] = np.array(column.to_pylist())
     elif pa.types.is_list(column.type):
       columns[name] = np.array([*column.to_pylist(), None], object)[:-1]  # else equal lists become an axis

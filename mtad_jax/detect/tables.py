@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from etils import epath
 
 SCHEMA_VERSION = "1"
-_NAME = pa.dictionary(pa.int32(), pa.string())
+_NAME = pa.string()  # Parquet stores it as a dictionary anyway; Arrow cannot group by one per row group
 _TIME = pa.timestamp("ms")
 
 SCORES = pa.schema(
@@ -78,8 +78,6 @@ def column(values: Any, kind: pa.DataType) -> pa.Array:
     raise TypeError("a column is a sequence, not a text")
   if pa.types.is_floating(kind):
     return pa.array(np.asarray(values, np.float64), kind, from_pandas=True)
-  if pa.types.is_dictionary(kind):
-    return pa.array(values, kind.value_type).dictionary_encode()
   return pa.array(values, kind)
 
 
