@@ -45,7 +45,7 @@ def spectral_residual_score(x: np.ndarray) -> np.ndarray:
 def _is_unsuited(column: np.ndarray) -> bool:
   """Returns whether a metric is a switch, or rests at one value for more than half of the rows."""
   _, counts = np.unique(column, return_counts=True)
-  return len(counts) <= 2 or counts.max() > MAX_RESTING_SHARE * len(column)
+  return len(counts) <= 2 or bool(counts.max() > MAX_RESTING_SHARE * len(column))
 
 
 def clean(x: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
