@@ -30,7 +30,6 @@ _FREE = (
   "evaluate.",
   "train.num_train_steps",
   "train.window_budget",
-  "train.patience",
   "train.checkpoint_every_steps",
   "train.checkpoints_to_keep",
   "train.max_dispatch_s",
