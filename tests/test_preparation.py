@@ -171,9 +171,8 @@ def test_series_without_timestamps_and_counters_left_alone() -> None:
   machine = _machine()
   machine = machine._replace(train=machine.train._replace(timestamps=None))
   settings = dataclasses.replace(SETTINGS, counters="none")
-  preparation, split, _, notes = fit_preparation(machine, WINDOW, settings)
+  preparation, _, _, notes = fit_preparation(machine, WINDOW, settings)
   assert preparation.step_s is None
-  assert split.timestamps is None
   assert notes["counters"] == []
   assert preparation.scaler.minimum[1] > 9e8
 

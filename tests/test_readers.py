@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from write_fleet import write_fleet_folder
 
 from mtad_jax.data.fleet_folder import natural_key, read_fleet_folder
 from mtad_jax.data.machine import Interpretation, Machine, Series, empty_series
 from mtad_jax.data.text_table import _read_slow, read_fields
-from mtad_jax.data.write_fleet import write_fleet_folder
 
 CSV = "timestamp,cpu,memory,is_anomaly\n"
 

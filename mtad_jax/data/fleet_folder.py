@@ -1,7 +1,7 @@
 """A fleet folder to machines: train/, test/, test_label/, interpretation_label/, roles.csv, faults.csv.
 
 One file NAME.ext per machine and split. Whatever is wrong in a file ends the reading with one line that names
-it. `write_fleet.py` writes such a folder; `table.py` reads one file of it.
+it. `table.py` reads one file of it.
 """
 
 import re

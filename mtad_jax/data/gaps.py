@@ -17,16 +17,14 @@ MAX_GRID_GROWTH = 50  # slots per input row, beyond which a clock is taken to be
 class Grid(NamedTuple):
   """A series on a regular grid of G slots.
 
-  values: [G, F] float64, no NaN from `put_on_grid` (NaN where nothing was seen from `place_on_grid`).
+  values: [G, F] float64, NaN where nothing was seen.
   filled: [G, F] bool, True where the value was not seen.
-  timestamps: [G] datetime64[ms], or None where the series has none.
   row_to_grid: [T] int64, the slot of every input row.
   num_collisions: input rows that another, later row of the same slot displaced.
   """
 
   values: np.ndarray
   filled: np.ndarray
-  timestamps: np.ndarray | None
   row_to_grid: np.ndarray
   num_collisions: int
 
@@ -100,16 +98,14 @@ def place_on_grid(series: Series, step_s: float | None) -> Grid:
   num_rows, num_metrics = series.values.shape
   if series.timestamps is None or step_s is None or num_rows == 0:
     values = series.values.astype(np.float64)
-    return Grid(values, np.isnan(values), series.timestamps, np.arange(num_rows, dtype=np.int64), 0)
+    return Grid(values, np.isnan(values), np.arange(num_rows, dtype=np.int64), 0)
   if not step_s > 0:
     raise ValueError(f"sampling step {step_s!r} s is not allowed; a positive number of seconds is wanted")
   slots = _slots(series.timestamps, step_s)
   values = np.full((int(slots[-1]) + 1, num_metrics), np.nan)
   is_last = np.append(np.diff(slots) > 0, True)  # of the rows of one slot the later wins
   values[slots[is_last]] = series.values[is_last]
-  offsets = np.rint(np.arange(len(values)) * (1000.0 * step_s)).astype("timedelta64[ms]")
-  timestamps = series.timestamps[0].astype("datetime64[ms]") + offsets
-  return Grid(values, np.isnan(values), timestamps, slots, int(np.sum(~is_last)))
+  return Grid(values, np.isnan(values), slots, int(np.sum(~is_last)))
 
 
 def fill(values: np.ndarray, leading_fill: np.ndarray) -> np.ndarray:
@@ -120,18 +116,3 @@ def fill(values: np.ndarray, leading_fill: np.ndarray) -> np.ndarray:
   last_seen = np.maximum.accumulate(rows, axis=0)
   carried = np.take_along_axis(values, np.maximum(last_seen, 0), axis=0)
   return np.where(last_seen < 0, leading_fill[None, :], carried)
-
-
-def put_on_grid(series: Series, step_s: float | None, leading_fill: np.ndarray) -> Grid:
-  """Returns the series on its grid with every gap filled from the past.
-
-  Args:
-    series: [T, F] values, NaN where missing.
-    step_s: the grid's step in seconds; None: the rows are the grid.
-    leading_fill: [F], what stands before a metric's first seen value.
-
-  Raises:
-    ValueError: as `place_on_grid`.
-  """
-  grid = place_on_grid(series, step_s)
-  return grid._replace(values=fill(grid.values, leading_fill))

@@ -41,7 +41,6 @@ class PreparedSplit(NamedTuple):
   filled: [G, F] bool, True where the value was not seen.
   usable: [G] bool, False where excluded by the user.
   row_to_grid: [T] int64, the grid slot of every input row.
-  timestamps: [G] datetime64[ms] or None.
   outside_share: [F] share of slots outside the training range.
   """
 
@@ -49,7 +48,6 @@ class PreparedSplit(NamedTuple):
   filled: np.ndarray
   usable: np.ndarray
   row_to_grid: np.ndarray
-  timestamps: np.ndarray | None
   outside_share: np.ndarray
 
 
@@ -76,7 +74,7 @@ def _finish(
 ) -> PreparedSplit:
   scaled = scaling.scale(values, scaler, margin).astype(np.float32)
   share = scaling.outside_share(values, scaler)
-  return PreparedSplit(scaled, filled, usable, grid.row_to_grid, grid.timestamps, share)
+  return PreparedSplit(scaled, filled, usable, grid.row_to_grid, share)
 
 
 def fit_preparation(
