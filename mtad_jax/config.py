@@ -94,6 +94,14 @@ class TrainConfig:
   warmup_steps: int = 0
   clip_gradients: float = 1.0  # global norm, per machine; 0: off
   kl_weight: float = 1.0
+  guard: bool = True  # off, for measuring what it costs: the first bad step stays in the parameters
+  spike_factor: float = 30.0  # deviations above the running median loss that make a step a spike; 0: no such test
+  spike_history: int = 64  # losses that the median and deviation are taken over
+  max_skipped_in_a_row: int = 5  # bad steps that lead to a rollback
+  max_rollbacks: int = 10  # the next one retires the machine
+  snapshot_every_steps: int = 50  # good steps between the states that a rollback leads to
+  rollback_rate_cut: float = 0.5  # factor of the learning rate at a rollback
+  rate_recovery_steps: int = 200  # good steps that take one cut back; doubled by every further rollback
   validate_every_steps: int = 100
   validation_windows: int = 512  # evenly spaced over the validation part, per machine, at most
   patience: int = 0  # validations without a better one before a machine stops; 0: never

@@ -2,29 +2,46 @@
 
 python scripts/train.py --config=configs/smd.py:cpu --data_dir=DATADIR --workdir=RUNDIR
 python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --exclude='web-1:0-500'
+python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RUNDIR --warm_start=LASTWEEK
+python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
 """
 
 import dataclasses
+import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
-import jax
 import run_flags
 from absl import flags
-from program import EXIT_STOPPED, UsageError, run
+from program import EXIT_ALL_RETIRED, EXIT_STOPPED, UsageError, run
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.load import load_machines
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
+from mtad_jax.train import processes
 from mtad_jax.train.fleet_file import describe_fleet, read_fleet
 from mtad_jax.train.loop import Outcome, total_steps, train_group
-from mtad_jax.train.workdir import open_run, versions
+from mtad_jax.train.metrics_log import read_metrics
+from mtad_jax.train.processes import is_writer
+from mtad_jax.train.run_file import note_sources, open_run, written_by
+from mtad_jax.train.trouble_report import summary_lines
+from mtad_jax.train.warm_start import describe_sources, warm_start
 
 FLAGS = flags.FLAGS
 run_flags.define_config()
 flags.DEFINE_string("data_dir", None, "folder with datasets made by prepare.py")
 flags.DEFINE_string("source", None, "in place of --data_dir: a folder of raw files")
 flags.DEFINE_string("workdir", None, "where the run is kept; may be on gs://", required=True)
+flags.DEFINE_string(
+  "warm_start",
+  None,
+  "another run's work directory: every machine begins with its own model there, a new one with its role's best",
+)
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes train one fleet")
+flags.DEFINE_integer("num_processes", None, "with --coordinator: how many there are", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "with --coordinator: which one this is, from 0", lower_bound=0)
 flags.DEFINE_multi_string("exclude", [], "MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *")
 
 
@@ -57,50 +74,106 @@ def describe_groups(groups: list[Group]) -> list[str]:
 
 def describe_outcome(index: int, outcome: Outcome) -> str:
   """Returns one line on how a group's training ended."""
-  losses = sorted(outcome.best_loss.values())
-  skipped = {name: count for name, count in outcome.num_skipped.items() if count}
-  text = (
-    f"group {index}: step {outcome.step}; lowest validation loss: median {losses[len(losses) // 2]:.4f},"
-    f" worst {losses[-1]:.4f} ({max(outcome.best_loss, key=lambda name: outcome.best_loss[name])})"
-  )
-  return text + (f"; steps skipped: {skipped}" if skipped else "; no step skipped")
+  losses = {name: loss for name, loss in outcome.best_loss.items() if loss < float("inf")}
+  text = f"group {index}: step {outcome.step}; lowest validation loss: "
+  if not losses:
+    return text + "none was finite"
+  worst = max(losses, key=lambda name: losses[name])
+  return text + f"median {statistics.median(losses.values()):.4f}, worst {losses[worst]:.4f} ({worst})"
 
 
-def _train(config: Config, groups: list[Group], about: dict) -> bool:
+def _first_params(
+  group: Group, config: Config, other: str | None, told: dict[str, str | None]
+) -> Callable[[], Any] | None:
+  """Returns what makes a group's first parameters, called only where no checkpoint is there to go on from."""
+  if not other:
+    return None
+
+  def begin() -> Any:
+    found = warm_start(group, config, other)
+    told.update(found.sources)
+    if is_writer():
+      print("\n".join(describe_sources(found.sources)), flush=True)
+      note_sources(FLAGS.workdir, told)
+    return found.params
+
+  return begin
+
+
+def _train(config: Config, groups: list[Group], about: dict, other: str | None) -> list[Outcome]:
+  """Returns how each group ended; the groups after one that was stopped by a signal are not begun."""
+  outcomes: list[Outcome] = []
+  sources: dict[str, str | None] = {}
   for index, group in enumerate(groups):
     num_steps = total_steps(config, len(group.machines))
     windows = num_steps * config.train.batch_size * len(group.machines)
-    print(
-      f"group {index}: {num_steps} steps of {config.train.batch_size} windows for {len(group.machines)} machines:"
-      f" a budget of {windows:,} windows, on {jax.devices()[0].platform}",
-      flush=True,
+    _tell(
+      [
+        f"group {index}: {num_steps} steps of {config.train.batch_size} windows for {len(group.machines)} machines:"
+        f" a budget of {windows:,} windows, on {processes.describe()}"
+      ]
     )
     began = time.perf_counter()
-    outcome = train_group(group, index, config, FLAGS.workdir, about)
-    print(describe_outcome(index, outcome) + f"; {time.perf_counter() - began:.0f} s", flush=True)
+    first = _first_params(group, config, other, sources)
+    outcome = train_group(group, index, config, FLAGS.workdir, about, first)
+    outcomes.append(outcome)
+    _tell([describe_outcome(index, outcome) + f"; {time.perf_counter() - began:.0f} s"])
+    if is_writer():
+      _tell(summary_lines(read_metrics(FLAGS.workdir), index))
     if not outcome.finished:
-      print("stopped by a signal; run the same command again to go on")
-      return False
-  return True
+      _tell(["stopped by a signal; run the same command again to go on"])
+      break
+  return outcomes
 
 
-def main() -> int:
-  """Trains, then calibrates; returns the exit code."""
+def _tell(lines: list[str]) -> None:
+  if is_writer():
+    print("\n".join(lines), flush=True)
+
+
+def _config() -> Config:
   config = run_flags.frozen_config()
   if FLAGS.exclude:
     data = dataclasses.replace(config.data, exclude=(*config.data.exclude, *FLAGS.exclude))
     config = dataclasses.replace(config, data=data)
   if bool(FLAGS.data_dir) == bool(FLAGS.source):
     raise UsageError("exactly one of --data_dir and --source is wanted")
+  return config
+
+
+def _run(config: Config, groups: list[Group]) -> int:
+  """Trains and calibrates in a work directory that no other program writes to; returns the exit code."""
+  run: dict[str, Any] = {}
+  other = FLAGS.warm_start
+  if is_writer():
+    run = open_run(FLAGS.workdir, config, describe_fleet(groups), FLAGS.data_dir, FLAGS.source, other)
+    other = run["warm_start"]
+  processes.wait_for_all("work directory opened")
+  about = {"run_id": run.get("run_id"), **written_by()}
+  outcomes = _train(config, groups, about, other)
+  processes.leave()
+  if not all(outcome.finished for outcome in outcomes):
+    return EXIT_STOPPED
+  if is_writer():
+    found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
+    print("\n".join(report_lines(found)))
+  if all(all(outcome.retired.values()) for outcome in outcomes):
+    _tell(["every machine is retired: no model here was trained to its end"])
+    return EXIT_ALL_RETIRED
+  return 0
+
+
+def main() -> int:
+  """Trains, then calibrates; returns the exit code."""
+  config = _config()
+  processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
   machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
   groups = prepare_groups(machines, config)
-  print("\n".join(describe_groups(groups)), flush=True)
-  opened = open_run(FLAGS.workdir, config, describe_fleet(groups), FLAGS.data_dir, FLAGS.source)
-  if not _train(config, groups, {"run_id": opened["run_id"], "versions": versions()}):
-    return EXIT_STOPPED
-  found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), opened["run_id"])
-  print("\n".join(report_lines(found)))
-  return 0
+  _tell(describe_groups(groups))
+  if not is_writer():
+    return _run(config, groups)
+  with run_flags.sole_writer(FLAGS.workdir, "train.py"):
+    return _run(config, groups)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ FREE = {
   "data.exclude",
   "data.accept_constant",
   "data.clean",
+  "train.guard",
   "train.progress_bar",
   "train.tensorboard",
 }

@@ -90,7 +90,8 @@ def test_a_machine_whose_every_step_is_bad_keeps_its_first_parameters(programs):
   state = programs.run(programs.init(ARRAYS.machine_ids), place(ARRAYS._replace(values=values)), 5, 20)
   assert_equal(lanes(first.params, [0]), lanes(state.params, [0]))
   assert_equal(lanes(first.optimizer, [0]), lanes(state.optimizer, [0]))
-  assert int(state.guard.num_skipped[0]) == int(state.guard.skipped_in_a_row[0]) == 5
+  assert int(state.guard.num_skipped[0]) == 5
+  assert int(state.guard.attempt[0]) == 1  # rolled back to where it stands
 
 
 def test_training_lowers_the_validation_loss_and_keeps_the_best_state(programs):
@@ -105,15 +106,20 @@ def test_training_lowers_the_validation_loss_and_keeps_the_best_state(programs):
   assert (np.asarray(state.best_step) == 150).all()
 
 
+def unvalidated(state):
+  """The state as a step leaves it: its parameters have not been validated."""
+  return state._replace(is_validated=jnp.zeros_like(state.is_validated))
+
+
 def test_a_worse_or_nan_validation_never_becomes_the_best(programs):
   arrays = place(ARRAYS)
   state, _ = programs.validate(programs.init(ARRAYS.machine_ids), arrays)
   best = jax.device_get(state.best_params)
   worse = jax.tree.map(lambda x: x + 3.0, state.params)
-  state, _ = programs.validate(state._replace(params=worse), arrays)
+  state, _ = programs.validate(unvalidated(state)._replace(params=worse), arrays)
   assert_equal(best, state.best_params)
   broken = jax.tree.map(lambda x: x * jnp.nan, state.params)
-  state, losses = programs.validate(state._replace(params=broken), arrays)
+  state, losses = programs.validate(unvalidated(state)._replace(params=broken), arrays)
   assert np.isnan(np.asarray(losses.total)).all()
   assert_equal(best, state.best_params)
   assert (np.asarray(state.num_worse) == 2).all()
@@ -132,8 +138,9 @@ def test_one_machine_stops_early_while_the_others_go_on():
   kept = lanes(jax.device_get(state), [1])
   state = programs.run(state, arrays, 5, 40)
   state, _ = programs.validate(state, arrays)
-  assert_equal(kept._replace(step=kept.step + 5), lanes(state, [1]))
-  assert (np.asarray(state.step) == 25).all()
+  assert_equal(kept._replace(tick=kept.tick + 5), lanes(state, [1]))
+  assert np.asarray(state.tick).tolist() == [25] * 3
+  assert np.asarray(state.step).tolist() == [25, 20, 25]
 
 
 def checkpointed(workdir):

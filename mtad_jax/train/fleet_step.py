@@ -10,51 +10,65 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import FleetArrays
+from mtad_jax.train.mesh import MACHINES, make_mesh, to_mesh
 from mtad_jax.train.objective import Losses
 from mtad_jax.train.state import TrainState, empty_sums, init_state
 from mtad_jax.train.step import MachineArrays, train_step, validate
 
 
 class FleetPrograms(NamedTuple):
-  """The compiled functions of one group.
+  """The compiled functions of one group, for states and arrays that lie on the mesh.
 
   init(machine_ids [M]) -> state. run(state, arrays, num, total) -> state after `num` more steps of a run of
-  `total`. validate(state, arrays) -> (state, Losses of [M]). clear_sums(state) -> state with empty loss sums.
-  Every state that goes in is donated.
+  `total`. validate(state, arrays) -> (state, Losses of [M]). clear_report(state) -> state with empty loss sums
+  and no trouble. Every state that goes in is donated.
   """
 
   init: Callable[[Any], TrainState]
   run: Callable[[TrainState, MachineArrays, int, int], TrainState]
   validate: Callable[[TrainState, MachineArrays], tuple[TrainState, Losses]]
-  clear_sums: Callable[[TrainState], TrainState]
+  clear_report: Callable[[TrainState], TrainState]
 
 
-def place(arrays: FleetArrays) -> MachineArrays:
-  """Returns the fleet's arrays on the device, as copies: a host array may be shared otherwise."""
-  return MachineArrays(*(jnp.array(x, copy=True) for x in arrays))
+def place(arrays: FleetArrays, mesh: Mesh | None = None) -> MachineArrays:
+  """Returns the fleet's arrays on the mesh (default: all devices), padded to it, as copies."""
+  return MachineArrays(*to_mesh(tuple(arrays), mesh or make_mesh()))
 
 
-def make_programs(config: Config, num_metrics: int, targets: tuple[int, ...]) -> FleetPrograms:
+def make_programs(
+  config: Config, num_metrics: int, targets: tuple[int, ...], mesh: Mesh | None = None
+) -> FleetPrograms:
   """Returns the programs for machines with `num_metrics` inputs and these target columns."""
-  one_step = partial(train_step, config=config, targets=targets)
-  fleet_step = jax.vmap(one_step, in_axes=(0, 0, None))
+  fleet_step = jax.vmap(partial(train_step, config=config, targets=targets), in_axes=(0, 0, None))
   one_init = partial(init_state, config=config, num_metrics=num_metrics, num_targets=len(targets))
   one_validation = partial(validate, config=config, targets=targets)
 
   def run(state: TrainState, arrays: MachineArrays, num: jax.Array, total: jax.Array) -> TrainState:
     return jax.lax.fori_loop(0, num, lambda _, s: fleet_step(s, arrays, total), state)
 
-  def clear_sums(state: TrainState) -> TrainState:
+  def clear_report(state: TrainState) -> TrainState:
     num_machines = state.step.shape[0]
     sums = jax.tree.map(lambda x: jnp.zeros((num_machines,), x.dtype), empty_sums())
-    return state._replace(sums=sums)
+    return state._replace(sums=sums, trouble=state.trouble._replace(num=jnp.zeros_like(state.trouble.num)))
 
+  # Each device runs its own machines: without shard_map the loops over all lanes would wait for one another.
+  spread = partial(jax.shard_map, mesh=mesh or make_mesh(), out_specs=MACHINES, check_vma=False)
   return FleetPrograms(
-    init=jax.jit(jax.vmap(one_init)),
-    run=jax.jit(run, donate_argnums=0),
-    validate=jax.jit(jax.vmap(one_validation), donate_argnums=0),
-    clear_sums=jax.jit(clear_sums, donate_argnums=0),
+    init=jax.jit(spread(jax.vmap(one_init), in_specs=MACHINES)),
+    run=jax.jit(spread(run, in_specs=(MACHINES, MACHINES, P(), P())), donate_argnums=0),
+    validate=jax.jit(spread(jax.vmap(one_validation), in_specs=(MACHINES, MACHINES)), donate_argnums=0),
+    clear_report=jax.jit(spread(clear_report, in_specs=MACHINES), donate_argnums=0),
   )
+
+
+def state_template(
+  config: Config, num_machines: int, num_metrics: int, targets: tuple[int, ...]
+) -> TrainState:
+  """Returns the shapes and types of a group's state, for restoring."""
+  one = partial(init_state, config=config, num_metrics=num_metrics, num_targets=len(targets))
+  return jax.eval_shape(jax.vmap(one), jax.ShapeDtypeStruct((num_machines,), jnp.uint32))

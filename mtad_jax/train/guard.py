@@ -1,7 +1,9 @@
 """The guard of one machine: a verdict on every step, taken on the device, as data.
 
-A step whose loss, gradients, updates or new parameters are not finite is not taken: the state before it is
-selected (never multiplied: 0 * NaN is NaN) and the machine goes on with its next batch.
+A step is good when its losses, gradients and new state are finite and its loss is no spike beside the machine's
+own recent losses. A bad step is skipped: the state before it is selected (never multiplied: 0 * NaN is NaN).
+Too many in a row roll the machine back to its last snapshot, with other draws and a smaller learning rate; a
+machine that has used up its rollbacks is retired there. No machine's verdict reaches another machine.
 """
 
 import enum
@@ -9,6 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from mtad_jax.config import TrainConfig
+
+SMALLEST_DEVIATION = 1e-6  # of the loss, relative to its size: float32's rounding, for losses that never vary
+NORMAL_DEVIATION = 1.4826  # standard deviation of a normal variable over its median absolute deviation
 
 
 class Verdict(enum.IntEnum):
@@ -20,23 +27,53 @@ class Verdict(enum.IntEnum):
   RETIRED = 3
 
 
+# What can be wrong with a step; bit i of `Findings.parts` stands for the i-th. A non-finite update makes non-finite
+# parameters, so the parameters stand for both.
+PARTS = ("spike", "forecast", "reconstruction", "kl", "total", "gradients", "parameters", "optimizer")
+
+
+class LossHistory(NamedTuple):
+  """The last K finite losses of one machine, in a ring: losses [K] float32, num_seen [] int32."""
+
+  losses: jax.Array
+  num_seen: jax.Array
+
+
 class GuardState(NamedTuple):
   """What the next verdict needs.
 
-  num_skipped, skipped_in_a_row: [] int32. attempt: [] int32, folded into the keys of a replayed step's draws.
-  learning_rate_scale: [] float32, factor of the scheduled rate.
+  num_skipped: [] int32, bad steps in all, those that led to a rollback included. skipped_in_a_row: [] int32.
+  attempt: [] int32, rollbacks so far, folded into the keys of later draws. learning_rate_scale: [] float32,
+  factor of the scheduled rate. retired: [] bool. history: of losses. num_good: [] int32, good steps since the
+  snapshot.
   """
 
   num_skipped: jax.Array
   skipped_in_a_row: jax.Array
   attempt: jax.Array
   learning_rate_scale: jax.Array
+  retired: jax.Array
+  history: LossHistory
+  num_good: jax.Array
 
 
-def init_guard() -> GuardState:
+class Findings(NamedTuple):
+  """What was wrong with one step: bit masks, 0 where nothing was.
+
+  parts: [] int32 over `PARTS`. blocks: [] int32 over the parameter blocks (sorted names) whose gradients are not
+  finite. usual_loss: [] float32, running median, NaN before there is one.
+  """
+
+  parts: jax.Array
+  blocks: jax.Array
+  usual_loss: jax.Array
+
+
+def init_guard(settings: TrainConfig) -> GuardState:
   """Returns the guard's state before the first step."""
   zero = jnp.zeros((), jnp.int32)
-  return GuardState(zero, zero, zero, jnp.ones((), jnp.float32))
+  history = LossHistory(jnp.zeros((settings.spike_history,), jnp.float32), zero)
+  return GuardState(zero, zero, zero, jnp.ones((), jnp.float32), jnp.zeros((), bool), history, zero)
 
 
 def all_finite(tree: Any) -> jax.Array:
@@ -50,11 +87,100 @@ def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
-def judge(guard: GuardState, finite: jax.Array) -> tuple[GuardState, jax.Array]:
-  """Returns (the guard's next state, the verdict [] int32) from whether the step was finite throughout."""
-  skipped = jnp.where(finite, 0, 1).astype(jnp.int32)
-  after = guard._replace(
-    num_skipped=guard.num_skipped + skipped,
-    skipped_in_a_row=jnp.where(finite, 0, guard.skipped_in_a_row + 1).astype(jnp.int32),
+def bit_mask(flags: list[jax.Array]) -> jax.Array:
+  """Returns [] int32 with bit i set where flags[i] ([] bool) holds."""
+  return jnp.sum(jnp.stack(flags).astype(jnp.int32) << jnp.arange(len(flags), dtype=jnp.int32), axis=0)
+
+
+def remember(history: LossHistory, loss: jax.Array) -> LossHistory:
+  """Returns the history with one more loss; one that is not finite is left out.
+
+  A spike is kept: where the level has moved for good, the median follows within half of the history.
+  """
+  place = history.num_seen % history.losses.shape[0]
+  finite = jnp.isfinite(loss)
+  losses = jnp.where(finite, history.losses.at[place].set(loss), history.losses)
+  return LossHistory(losses, history.num_seen + finite.astype(jnp.int32))
+
+
+def spike_limit(history: LossHistory, factor: float) -> tuple[jax.Array, jax.Array]:
+  """Returns (the running median, the loss above which a step is a spike), both [] float32.
+
+  limit = median + factor * 1.4826 * median |loss - median|: robust, so that spikes in the history do not hide
+  the next. The median is NaN and the limit infinite until half of the history is there.
+  """
+  size = history.losses.shape[0]
+  num = jnp.minimum(history.num_seen, size)
+  known = jnp.arange(size) < num
+  middle = jnp.maximum(num - 1, 0) // 2
+  median = jnp.sort(jnp.where(known, history.losses, jnp.inf))[middle]
+  deviation = jnp.sort(jnp.where(known, jnp.abs(history.losses - median), jnp.inf))[middle]
+  floor = SMALLEST_DEVIATION * jnp.maximum(jnp.abs(median), 1.0)
+  limit = median + factor * jnp.maximum(NORMAL_DEVIATION * deviation, floor)
+  enough = num >= (size + 1) // 2
+  return jnp.where(enough, median, jnp.nan), jnp.where(enough, limit, jnp.inf)
+
+
+def examine(
+  guard: GuardState,
+  losses: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+  gradients: dict[str, Any],
+  params: Any,
+  optimizer: Any,
+  settings: TrainConfig,
+) -> Findings:
+  """Returns what is wrong with a step.
+
+  Args:
+    losses: total, forecast, reconstruction, kl of the batch, [] each.
+    gradients: by parameter block. params, optimizer: as they would be after the step.
+  """
+  total, forecast, reconstruction, kl = losses
+  usual, limit = spike_limit(guard.history, settings.spike_factor)
+  spike = (total > limit) if settings.spike_factor > 0 else jnp.zeros((), bool)
+  bad_blocks = [~all_finite(gradients[name]) for name in sorted(gradients)]
+  bad = {
+    "spike": spike & jnp.isfinite(total),
+    "forecast": ~jnp.isfinite(forecast),
+    "reconstruction": ~jnp.isfinite(reconstruction),
+    "kl": ~jnp.isfinite(kl),
+    "total": ~jnp.isfinite(total),
+    "gradients": jnp.any(jnp.stack(bad_blocks), axis=0),
+    "parameters": ~all_finite(params),
+    "optimizer": ~all_finite(optimizer),
+  }
+  return Findings(bit_mask([bad[name] for name in PARTS]), bit_mask(bad_blocks), usual)
+
+
+def judge(
+  guard: GuardState, findings: Findings, loss: jax.Array, settings: TrainConfig
+) -> tuple[GuardState, jax.Array]:
+  """Returns (the guard's next state, the verdict [] int32).
+
+  After a rollback the learning rate is cut by rollback_rate_cut and grows back by good steps; each further rollback
+  doubles the number of steps that takes, so that a rate which is too high is not tried for ever. The caller
+  restores what the snapshot holds, the history of losses included.
+  """
+  good = findings.parts == 0
+  in_a_row = jnp.where(good, 0, guard.skipped_in_a_row + 1).astype(jnp.int32)
+  too_many = in_a_row >= settings.max_skipped_in_a_row
+  retired = too_many & (guard.attempt >= settings.max_rollbacks)
+  rolled_back = too_many & ~retired
+  doublings = jnp.clip(guard.attempt - 1, 0, 30).astype(jnp.float32)
+  growth = settings.rollback_rate_cut ** (-1.0 / (settings.rate_recovery_steps * 2.0**doublings))
+  scale = jnp.where(good, jnp.minimum(guard.learning_rate_scale * growth, 1.0), guard.learning_rate_scale)
+  after = GuardState(
+    num_skipped=guard.num_skipped + jnp.where(good, 0, 1).astype(jnp.int32),
+    skipped_in_a_row=jnp.where(too_many, 0, in_a_row),
+    attempt=guard.attempt + rolled_back.astype(jnp.int32),
+    learning_rate_scale=jnp.where(rolled_back, scale * settings.rollback_rate_cut, scale).astype(jnp.float32),
+    retired=guard.retired | retired,
+    history=remember(guard.history, loss),
+    num_good=guard.num_good + good.astype(jnp.int32),
   )
-  return after, jnp.where(finite, int(Verdict.OK), int(Verdict.SKIPPED)).astype(jnp.int32)
+  verdict = jnp.select(
+    [good, retired, rolled_back],
+    [int(Verdict.OK), int(Verdict.RETIRED), int(Verdict.ROLLED_BACK)],
+    int(Verdict.SKIPPED),
+  )
+  return after, verdict.astype(jnp.int32)

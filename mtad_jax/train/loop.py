@@ -1,43 +1,49 @@
 """The training loop of one group: dispatches, log rows, validations, checkpoints, in that order.
 
-It ends at the last step, when every machine has stopped early, or at a signal, after the dispatch in flight
-and with the state saved; called again, it goes on from the newest checkpoint.
+It ends when every machine has its steps, has stopped early or is retired, or at a signal, after the dispatch in
+flight and with the state saved; called again, it goes on from the newest intact checkpoint. With several
+processes all of them run it alike; the first one writes.
 """
 
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from tqdm import tqdm
 
 from mtad_jax.config import Config
-from mtad_jax.data.fleet import Group, training_arrays
-from mtad_jax.train.checkpoints import Checkpoints, to_device
-from mtad_jax.train.fleet_step import FleetPrograms, make_programs, place
+from mtad_jax.data.fleet import FleetArrays, Group, training_arrays
+from mtad_jax.train.checkpoints import Checkpoints
+from mtad_jax.train.fleet_step import make_programs, place, state_template
+from mtad_jax.train.log_row import checkpoint_note, log_row, report_of, vector
+from mtad_jax.train.mesh import make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
-from mtad_jax.train.optimizer import learning_rate
-from mtad_jax.train.state import TrainState
+from mtad_jax.train.processes import agree, any_process, is_writer
+from mtad_jax.train.state import TrainState, is_done, with_params
+from mtad_jax.train.step import MachineArrays, batch_rows
+from mtad_jax.train.stop_signal import stop_on_signal
+from mtad_jax.train.tensorboard import Tensorboard
 from mtad_jax.train.workdir import CHECKPOINTS
 
 
 class Outcome(NamedTuple):
-  """How a group's training ended.
+  """How a group's training ended; the dicts are by machine.
 
-  step: reached. finished: False where a signal stopped it. num_skipped: per machine. best_loss: per machine,
-  lowest validation loss. best_step: per machine, where it was.
+  step: of the fleet, reached. finished: False where a signal stopped it. num_skipped, num_rolled_back: bad steps
+  and rollbacks. retired: whether it was. best_loss: lowest validation loss. best_step: where it was.
   """
 
   step: int
   finished: bool
   num_skipped: dict[str, int]
+  num_rolled_back: dict[str, int]
+  retired: dict[str, bool]
   best_loss: dict[str, float]
   best_step: dict[str, int]
 
@@ -60,21 +66,8 @@ def group_directory(workdir: epath.PathLike, index: int) -> epath.Path:
   return epath.Path(workdir) / CHECKPOINTS / f"group-{index}"
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-  """Yields an event that SIGTERM and SIGINT set, in place of ending the process."""
-  stop = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield stop  # only the main thread may set handlers
-    return
-  before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-  for number in before:
-    signal.signal(number, lambda *_: stop.set())
-  try:
-    yield stop
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+def _say(line: str) -> None:
+  print(line, flush=True)
 
 
 class _Pace:
@@ -94,165 +87,189 @@ class _Pace:
       self._step_s = max(duration_s / num_steps, 1e-6)
 
 
-def _vector(values: Any) -> list[float | None]:
-  """Returns per-machine numbers for JSON; what is not finite is null."""
-  return [float(x) if np.isfinite(x) else None for x in np.asarray(values, np.float64)]
-
-
-def _log_row(state: TrainState, config: Config, num_steps: int, num_fit: np.ndarray) -> dict[str, Any]:
-  step = int(state.step[0])
-  sums = jax.device_get(state.sums)
-  with np.errstate(invalid="ignore", divide="ignore"):
-    means = [x / sums.num_steps for x in sums.losses]
-  rate = learning_rate(jnp.asarray(step - 1), jnp.asarray(num_steps), config.train)
-  return {
-    "step": step,
-    "epoch": float(step * config.train.batch_size / np.median(num_fit)),
-    "learning_rate": float(rate),
-    "loss": _vector(means[0]),
-    "forecast_loss": _vector(means[1]),
-    "reconstruction_loss": _vector(means[2]),
-    "kl": _vector(means[3]),
-    "num_skipped": np.asarray(state.guard.num_skipped).tolist(),
-    "stopped": np.asarray(state.stopped).tolist(),
-  }
-
-
-class _Tensorboard:
-  """Writes the fleet's median losses and each machine's to event files; an extra."""
-
-  def __init__(self, folder: epath.Path):
-    try:
-      from tensorboardX import SummaryWriter
-    except ImportError:
-      raise ValueError(
-        "config.train.tensorboard: needs the extra 'tensorboard' (pip install mtad_jax[tensorboard])"
-      ) from None
-    self._writer = SummaryWriter(str(folder))
-
-  def write(self, row: dict[str, Any], machines: tuple[str, ...]) -> None:
-    for name in ("loss", "forecast_loss", "reconstruction_loss", "kl", "validation_loss"):
-      for machine, value in zip(machines, row.get(name, []), strict=False):
-        if value is not None:
-          self._writer.add_scalar(f"{name}/{machine}", value, row["step"])
-    self._writer.flush()
-
-
-def state_template(
-  config: Config, num_machines: int, num_metrics: int, targets: tuple[int, ...]
-) -> TrainState:
-  """Returns the shapes and types of a group's state, for restoring."""
-  programs = make_programs(config, num_metrics, targets)
-  return jax.eval_shape(programs.init, jax.ShapeDtypeStruct((num_machines,), jnp.uint32))
-
-
 def train_group(
-  group: Group, index: int, config: Config, workdir: epath.PathLike, about: dict[str, Any]
+  group: Group,
+  index: int,
+  config: Config,
+  workdir: epath.PathLike,
+  about: dict[str, Any],
+  first_params: Callable[[], Any] | None = None,
 ) -> Outcome:
   """Trains (or goes on training) one group to its end; checkpoints and metrics land in the work directory.
 
   Args:
     group: prepared machines of equal metrics. index: its number in the fleet.
     about: JSON-able facts written beside every checkpoint.
+    first_params: gives the [M, ...] parameters to begin with, called only where there is no checkpoint to go on
+      from; None: drawn.
+
+  Raises:
+    ValueError: checkpoints of another config or version, or none intact; a checkpoint or row that cannot be written.
   """
-  arrays = training_arrays(group, config)
-  num_steps = total_steps(config, len(group.machines))
-  programs = make_programs(config, len(group.metrics), group.targets)
-  checkpoints = Checkpoints(group_directory(workdir, index), config.train.checkpoints_to_keep)
+  runner = _Runner(group, index, config, workdir, about)
   try:
-    steps = checkpoints.steps()
-    if steps:
-      template = state_template(config, len(group.machines), len(group.metrics), group.targets)
-      state = to_device(checkpoints.restore(steps[-1], template))
-      print(f"group {index}: resumed at step {steps[-1]} of {num_steps}")
-    else:
-      state = programs.init(arrays.machine_ids)
-    log = MetricsLog(workdir, index, group.names, steps[-1] if steps else 0)
-    tensorboard = (
-      _Tensorboard(epath.Path(workdir) / "tensorboard" / f"group-{index}")
-      if config.train.tensorboard
-      else None
-    )
-    with _stop_on_signal() as stop:
-      runner = _Runner(
-        programs, place(arrays), arrays.num_fit, config, num_steps, checkpoints, log, group.names
-      )
-      state, finished = runner.run(state, stop, about, tensorboard)
-    log.flush()
-    return Outcome(
-      step=int(state.step[0]),
-      finished=finished,
-      num_skipped=dict(zip(group.names, np.asarray(state.guard.num_skipped).tolist(), strict=True)),
-      best_loss=dict(zip(group.names, np.asarray(state.best_loss).tolist(), strict=True)),
-      best_step=dict(zip(group.names, np.asarray(state.best_step).tolist(), strict=True)),
-    )
+    state = runner.begin(first_params)
+    with stop_on_signal() as stop:
+      return runner.run(state, stop)
   finally:
-    checkpoints.close()
+    runner.close()
 
 
 class _Runner:
   """The loop itself, with what it needs at hand."""
 
   def __init__(
-    self,
-    programs: FleetPrograms,
-    arrays: Any,
-    num_fit: np.ndarray,
-    config: Config,
-    num_steps: int,
-    checkpoints: Checkpoints,
-    log: MetricsLog,
-    names: tuple[str, ...],
+    self, group: Group, index: int, config: Config, workdir: epath.PathLike, about: dict[str, Any]
   ):
-    self._programs, self._arrays, self._num_fit, self._config = programs, arrays, num_fit, config
-    self._num_steps, self._checkpoints, self._log, self._names = num_steps, checkpoints, log, names
+    self._names, self._index, self._config = group.names, index, config
+    self._workdir, self._about = epath.Path(workdir), about
+    self._num_steps = total_steps(config, len(group.names))
+    self._mesh = make_mesh()
+    self._host_arrays: FleetArrays = training_arrays(group, config)
+    self._arrays = place(self._host_arrays, self._mesh)
+    self._programs = make_programs(config, len(group.metrics), group.targets, self._mesh)
+    self._template = state_template(config, len(group.names), len(group.metrics), group.targets)
+    self._directory = group_directory(workdir, index)
+    self._checkpoints = (
+      Checkpoints(self._directory, config.train.checkpoints_to_keep) if is_writer() else None
+    )
+    self._batch_rows = jax.jit(partial(batch_rows, config=config))
+    self._saved = -1  # the newest step on disk or on its way there
 
-  def run(
-    self, state: TrainState, stop: threading.Event, about: dict[str, Any], tensorboard: _Tensorboard | None
-  ) -> tuple[TrainState, bool]:
-    """Returns (the last state, whether the run came to its end)."""
+  def close(self) -> None:
+    if self._checkpoints:
+      self._checkpoints.close()
+
+  def _restore(self) -> tuple[int, Any] | None:
+    """Returns (step, state) of the newest intact checkpoint, None where there is none; the writer chooses."""
+    found = self._checkpoints.restore_newest(self._template, _say) if self._checkpoints else None
+    step = agree(found[0] if found else -1)
+    if step >= 0 and not found:
+      with Checkpoints(self._directory, read_only=True) as checkpoints:
+        found = step, checkpoints.restore(step, self._template)
+    return found
+
+  def begin(self, first_params: Callable[[], Any] | None) -> TrainState:
+    """Returns the state to go on from; opens the log at its tick."""
+    found = self._restore()
+    if found:
+      self._saved, host = found
+      state = to_mesh(host, self._mesh)
+      if is_writer():
+        _say(f"group {self._index}: resumed at step {self._saved} of {self._num_steps}")
+    else:
+      state = self._programs.init(self._arrays.machine_ids)
+      if first_params is not None:
+        state = with_params(state, to_mesh(first_params(), self._mesh))
+    self._log: MetricsLog | None = None
+    self._tensorboard: Tensorboard | None = None
+    if is_writer():
+      self._log = MetricsLog(self._workdir, self._index, self._names, max(self._saved, 0))
+      if self._config.train.tensorboard:
+        self._tensorboard = Tensorboard(self._workdir / "tensorboard" / f"group-{self._index}")
+    if first_params is not None and not found:
+      self._save(state, 0)  # resuming needs the other run no more
+    return state
+
+  def run(self, state: TrainState, stop: threading.Event) -> Outcome:
+    """Returns how it ended.
+
+    Whether all are done is looked at where a row, validation or checkpoint is due, never between: dispatches are
+    cut by the clock, and the same run must end at the same tick on any machine.
+    """
     settings = self._config.train
-    step = int(state.step[0])
-    saved = step
-    pace = _Pace(settings.max_dispatch_s)
     events = (settings.log_every_steps, settings.validate_every_steps, settings.checkpoint_every_steps)
-    shown = settings.progress_bar and sys.stderr.isatty()
-    with tqdm(total=self._num_steps, initial=step, unit="step", disable=not shown) as bar:
-      while step < self._num_steps and not stop.is_set() and not bool(np.all(state.stopped)):
-        boundary = min(self._num_steps, *(step + every - step % every for every in events))
-        num = min(boundary - step, pace.num_steps())
+    pace = _Pace(settings.max_dispatch_s)
+    shown = settings.progress_bar and sys.stderr.isatty() and is_writer()
+    report = self._fetch(state)
+    tick, stopped = int(report.tick[0]), False
+    finished = tick > 0 and self._all_done(report)
+    with tqdm(total=self._num_steps, initial=tick, unit="step", disable=not shown) as bar:
+      while not finished and not stopped:
+        boundary = min(tick + every - tick % every for every in events)
+        if tick < self._num_steps:
+          boundary = min(boundary, self._num_steps)
+        num = min(boundary - tick, agree(pace.num_steps()))
         began = time.perf_counter()
         state = self._programs.run(state, self._arrays, num, self._num_steps)
-        step = int(state.step[0])  # waits for the device
+        jax.block_until_ready(state.tick)
         pace.saw(num, time.perf_counter() - began)
+        tick += num
         bar.update(num)
-        last = step == self._num_steps
-        validating = last or step % settings.validate_every_steps == 0
-        if validating or step % settings.log_every_steps == 0:
-          row = _log_row(state, self._config, self._num_steps, self._num_fit)
-          state = self._programs.clear_sums(state)
-          if validating:
-            state, losses = self._programs.validate(state, self._arrays)
-            row["validation_loss"] = _vector(losses.total)
-          self._log.write(row)
-          self._show(bar, row)
-          if tensorboard:
-            tensorboard.write(row, self._names)
-        if last or step % settings.checkpoint_every_steps == 0:
-          self._save(step, state, about)
-          saved = step
-      finished = step >= self._num_steps or bool(np.all(state.stopped))
-      if saved != step:
-        self._save(step, state, about)
-    return state, finished
+        if tick == boundary:
+          state, finished = self._mark(state, tick, bar)
+        stopped = any_process(stop.is_set())
+      if tick != self._saved:
+        self._save(state, tick)
+    if self._checkpoints:
+      self._checkpoints.wait()
+    return self._outcome(self._fetch(state), finished)
 
-  def _save(self, step: int, state: TrainState, about: dict[str, Any]) -> None:
-    verdicts = {"num_skipped": np.asarray(state.guard.num_skipped).tolist()}
-    best = {"best_loss": _vector(state.best_loss), "best_step": np.asarray(state.best_step).tolist()}
-    self._log.flush()
-    self._checkpoints.save(step, state, self._names, {**about, "step": step, "verdicts": verdicts, **best})
+  def _mark(self, state: TrainState, tick: int, bar: tqdm) -> tuple[TrainState, bool]:
+    """Returns (the state, whether all are done) after what is due at this tick: log row, validation, checkpoint."""
+    settings = self._config.train
+    report = self._fetch(state)
+    last = self._all_done(report)
+    validating = last or tick == self._num_steps or tick % settings.validate_every_steps == 0
+    if validating or tick % settings.log_every_steps == 0:
+      row = log_row(
+        report,
+        self._config,
+        self._num_steps,
+        self._host_arrays.num_fit,
+        self._names,
+        tuple(sorted(self._template.params)),
+        self._rows_of,
+      )
+      state = self._programs.clear_report(state)
+      if validating:
+        state, losses = self._programs.validate(state, self._arrays)
+        row["validation_loss"] = vector(to_host(losses.total, len(self._names)))
+        last = self._all_done(self._fetch(state))  # early stopping is known only now
+      self._write(row, bar)
+    if last or tick == self._num_steps or tick % settings.checkpoint_every_steps == 0:
+      self._save(state, tick)
+    return state, last
 
-  def _show(self, bar: tqdm, row: dict[str, Any]) -> None:
+  def _fetch(self, state: TrainState) -> TrainState:
+    return to_host(report_of(state), len(self._names))
+
+  def _all_done(self, report: TrainState) -> bool:
+    return bool(np.all(is_done(report, self._num_steps)))
+
+  def _rows_of(self, lane: int, step: int, attempt: int) -> np.ndarray:
+    arrays = MachineArrays(*(x[lane] for x in self._host_arrays))
+    return np.asarray(self._batch_rows(arrays, np.int32(step), np.int32(attempt)))
+
+  def _save(self, state: TrainState, tick: int) -> None:
+    host = to_host(state, len(self._names))
+    self._saved = tick
+    if self._checkpoints and self._log:
+      self._log.flush()
+      note = checkpoint_note(report_of(host), self._num_steps)
+      self._checkpoints.save(tick, host, self._names, {**self._about, **note})
+
+  def _outcome(self, report: TrainState, finished: bool) -> Outcome:
+    def by_name(values: Any) -> dict[str, Any]:
+      return dict(zip(self._names, np.asarray(values).tolist(), strict=True))
+
+    return Outcome(
+      step=int(report.tick[0]),
+      finished=finished,
+      num_skipped=by_name(report.guard.num_skipped),
+      num_rolled_back=by_name(report.guard.attempt),
+      retired=by_name(report.guard.retired),
+      best_loss=by_name(report.best_loss),
+      best_step=by_name(report.best_step),
+    )
+
+  def _write(self, row: dict[str, Any], bar: tqdm) -> None:
+    if not self._log:
+      return
+    self._log.write(row)
+    if self._tensorboard:
+      self._tensorboard.write(row, self._names)
+
     def median(name: str) -> str:
       values = [x for x in row.get(name, []) if x is not None]
       return f"{np.median(values):.4f}" if values else "-"
@@ -260,9 +277,10 @@ class _Runner:
     text = f"loss {median('loss')} (median of {len(self._names)})"
     if "validation_loss" in row:
       text += f", validation {median('validation_loss')}"
-    text += f", skipped {sum(row['num_skipped'])}, stopped {sum(row['stopped'])}"
-    if bar.disable:
-      if "validation_loss" in row:
-        print(f"step {row['step']}/{self._num_steps}: {text}", flush=True)
-    else:
+    counts = {"skipped": row["num_skipped"], "rolled back": row["num_rolled_back"]}
+    counts |= {"retired": row["retired"], "stopped": row["stopped"]}
+    text += "".join(f", {name} {sum(values)}" for name, values in counts.items())
+    if not bar.disable:
       bar.set_postfix_str(text)
+    elif "validation_loss" in row:
+      print(f"step {row['step']}/{self._num_steps}: {text}", flush=True)

@@ -8,10 +8,19 @@ import optax
 
 from mtad_jax.config import Config
 from mtad_jax.data.windows import batch_indices, gather_windows
-from mtad_jax.train.guard import all_finite, judge, select
+from mtad_jax.train.guard import Verdict, examine, judge, select
 from mtad_jax.train.objective import Losses, window_losses
 from mtad_jax.train.optimizer import learning_rate, make_optimizer
-from mtad_jax.train.state import BATCH_PURPOSE, NOISE_PURPOSE, LossSums, TrainState, purpose_key
+from mtad_jax.train.state import (
+  BATCH_PURPOSE,
+  NOISE_PURPOSE,
+  LossSums,
+  Snapshot,
+  TrainState,
+  is_done,
+  purpose_key,
+)
+from mtad_jax.train.trouble import make_bad_step, record
 
 
 class MachineArrays(NamedTuple):
@@ -40,43 +49,89 @@ def _batch_losses(
   )
 
 
+def batch_rows(arrays: MachineArrays, step: jax.Array, attempt: jax.Array, config: Config) -> jax.Array:
+  """Returns the target rows [B] of a machine's batch, a function of (seed, machine, step, attempt)."""
+  key = purpose_key(config.train.random_seed, BATCH_PURPOSE, arrays.machine_ids)
+  indices = batch_indices(jax.random.fold_in(key, attempt), step, arrays.num_fit, config.train.batch_size)
+  return arrays.fit_rows[indices]
+
+
 def train_step(
   state: TrainState, arrays: MachineArrays, num_steps: jax.Array, *, config: Config, targets: tuple[int, ...]
 ) -> TrainState:
-  """Returns the state after one step; unchanged but for counters where the machine is stopped or skipped.
+  """Returns the state after one step; unchanged but for the tick where the machine is done.
 
   Args:
     state, arrays: one machine's.
     num_steps: [] int32, steps of the whole run, for the schedule.
   """
-  seed, settings = config.train.random_seed, config.train
-  attempt = state.guard.attempt
-  batch_key = jax.random.fold_in(purpose_key(seed, BATCH_PURPOSE, arrays.machine_ids), attempt)
-  noise_key = jax.random.fold_in(purpose_key(seed, NOISE_PURPOSE, arrays.machine_ids), attempt)
-  indices = batch_indices(batch_key, state.step, arrays.num_fit, settings.batch_size)
-  rows = arrays.fit_rows[indices]
-
-  def mean_losses(params: dict) -> tuple[jax.Array, Losses]:
-    key = jax.random.fold_in(noise_key, state.step)
-    losses = _batch_losses(params, arrays, rows, key, config, targets)
-    means = Losses(*(jnp.mean(x, axis=0) for x in losses))
-    return means.total, means
-
-  (_, losses), gradients = jax.value_and_grad(mean_losses, has_aux=True)(state.params)
-  directions, optimizer = make_optimizer(settings).update(gradients, state.optimizer, state.params)
-  rate = learning_rate(state.step, num_steps, settings) * state.guard.learning_rate_scale
-  updates = jax.tree.map(lambda x: -rate * x, directions)
-  params = optax.apply_updates(state.params, updates)
-
-  finite = all_finite((losses, gradients, updates, params, optimizer))
-  guard, _ = judge(state.guard, finite)
-  params, optimizer = select(finite, (params, optimizer), (state.params, state.optimizer))
-  counted = jax.tree.map(lambda x: jnp.where(finite, x, 0), losses)
-  sums = LossSums(
-    jax.tree.map(jnp.add, state.sums.losses, counted), state.sums.num_steps + finite.astype(jnp.int32)
+  settings, guard = config.train, state.guard
+  rows = batch_rows(arrays, state.step, guard.attempt, config)
+  key = jax.random.fold_in(
+    purpose_key(settings.random_seed, NOISE_PURPOSE, arrays.machine_ids), guard.attempt
   )
-  after = state._replace(params=params, optimizer=optimizer, guard=guard, sums=sums)
-  return select(state.stopped, state, after)._replace(step=state.step + 1)
+
+  def mean_losses(params: dict) -> tuple[jax.Array, tuple[Losses, jax.Array]]:
+    losses = _batch_losses(params, arrays, rows, jax.random.fold_in(key, state.step), config, targets)
+    means = Losses(*(jnp.mean(x, axis=0) for x in losses))
+    return means.total, (means, losses.total)
+
+  (_, (losses, per_window)), gradients = jax.value_and_grad(mean_losses, has_aux=True)(state.params)
+  directions, optimizer = make_optimizer(settings).update(gradients, state.optimizer, state.params)
+  rate = learning_rate(state.step, num_steps, settings) * guard.learning_rate_scale
+  params = optax.apply_updates(state.params, jax.tree.map(lambda x: -rate * x, directions))
+
+  taken = state._replace(
+    step=state.step + 1, params=params, optimizer=optimizer, is_validated=jnp.zeros((), bool)
+  )
+  if settings.guard:
+    findings = examine(guard, losses, gradients, params, optimizer, settings)
+    next_guard, verdict = judge(guard, findings, losses.total, settings)
+    worst_row = rows[jnp.argmax(per_window)]  # argmax takes NaN for the largest
+    bad_step = make_bad_step(
+      state.tick, state.step, guard.attempt, verdict, findings, worst_row, rate, losses.total
+    )
+    after = _obey(state, taken._replace(guard=next_guard), verdict, settings.snapshot_every_steps)
+    good = verdict == Verdict.OK
+    after = after._replace(trouble=record(state.trouble, ~good & ~is_done(state, num_steps), bad_step))
+  else:
+    after, good = taken, jnp.ones((), bool)
+  counted = jax.tree.map(lambda x: jnp.where(good, x, 0), losses)
+  sums = LossSums(
+    jax.tree.map(jnp.add, state.sums.losses, counted), state.sums.num_steps + good.astype(jnp.int32)
+  )
+  after = select(is_done(state, num_steps), state, after._replace(sums=sums))
+  return after._replace(tick=state.tick + 1)
+
+
+def _obey(state: TrainState, taken: TrainState, verdict: jax.Array, snapshot_every: int) -> TrainState:
+  """Returns the state that the verdict leaves: the step taken or not, or the snapshot; the snapshot renewed.
+
+  The snapshot is the state before a good step: its loss has been seen, that of the state after has not.
+  """
+  good = verdict == Verdict.OK
+  restored = (verdict == Verdict.ROLLED_BACK) | (verdict == Verdict.RETIRED)
+  kept, back = state.snapshot, restored
+  params, optimizer = jax.tree.map(
+    lambda new, old, saved: jnp.where(good, new, jnp.where(back, saved, old)),
+    (taken.params, taken.optimizer),
+    (state.params, state.optimizer),
+    (kept.params, kept.optimizer),
+  )
+  renew = good & (taken.guard.num_good >= snapshot_every)
+  now = Snapshot(state.params, state.optimizer, state.step, state.guard.history)
+  guard = taken.guard._replace(
+    history=select(restored, kept.history, taken.guard.history),
+    num_good=jnp.where(renew | restored, 0, taken.guard.num_good),
+  )
+  return taken._replace(
+    step=jnp.where(restored, kept.step, taken.step),
+    params=params,
+    optimizer=optimizer,
+    is_validated=jnp.where(good | restored, False, state.is_validated),
+    guard=guard,
+    snapshot=select(renew, now, kept),
+  )
 
 
 def validate(
@@ -84,7 +139,8 @@ def validate(
 ) -> tuple[TrainState, Losses]:
   """Returns (the state with the best parameters so far, the mean validation losses []).
 
-  The mean code is used, so the figure has no noise; a non-finite loss is never the best.
+  The mean code is used, so the figure has no noise; a non-finite loss is never the best. Parameters that were
+  validated before count no second time: a machine that is done stays as it was however long the others go on.
   """
 
   def one(row: jax.Array) -> Losses:
@@ -95,15 +151,18 @@ def validate(
   per_window = jax.lax.map(one, arrays.validation_rows, batch_size=batch)  # [V] each
   counted = jnp.arange(arrays.validation_rows.shape[0]) < arrays.num_validation
   means = Losses(*(jnp.sum(jnp.where(counted, x, 0), axis=0) / arrays.num_validation for x in per_window))
-  better = (means.total < state.best_loss) & ~state.stopped
+  due = ~state.stopped & ~state.is_validated
+  better = (means.total < state.best_loss) & due
   num_worse = jnp.where(better, 0, state.num_worse + 1).astype(jnp.int32)
   patience = config.train.patience
-  stopped = state.stopped | ((num_worse >= patience) if patience else jnp.zeros((), bool))
+  worn_out = (num_worse >= patience) if patience else jnp.zeros((), bool)
   after = state._replace(
     best_params=select(better, state.params, state.best_params),
     best_loss=jnp.where(better, means.total, state.best_loss),
     best_step=jnp.where(better, state.step, state.best_step),
-    num_worse=jnp.where(state.stopped, state.num_worse, num_worse),
-    stopped=stopped,
+    validated_step=jnp.where(due, state.step, state.validated_step),
+    is_validated=jnp.ones((), bool),
+    num_worse=jnp.where(due, num_worse, state.num_worse),
+    stopped=state.stopped | (due & worn_out),
   )
   return after, means

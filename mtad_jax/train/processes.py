@@ -1,0 +1,69 @@
+"""Several processes that train one fleet: joining, agreeing, leaving. With one process all of it does nothing.
+
+Every process must call the agreeing functions alike and in the same order. The first process alone writes files.
+"""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+  """Joins the other processes; to be called before anything else of jax.
+
+  Args:
+    coordinator: HOST:PORT of process 0; None: this process is alone.
+
+  Raises:
+    ValueError: some of the three are missing, or the coordinator cannot be reached.
+  """
+  given = (coordinator, num_processes, process_id)
+  if all(value is None for value in given):
+    return
+  if coordinator is None or num_processes is None or process_id is None:
+    raise ValueError("--coordinator, --num_processes and --process_id: all three are wanted, or none")
+  if process_id >= num_processes:
+    raise ValueError(
+      f"--process_id={process_id}: of {num_processes} processes, 0 to {num_processes - 1} are there"
+    )
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  except RuntimeError as error:
+    raise ValueError(f"--coordinator={coordinator}: process {process_id} cannot join: {error}") from None
+
+
+def leave() -> None:
+  """Leaves the others, when all are done with what they do together; this process's own devices stay usable."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices("training ended")
+    jax.distributed.shutdown()
+
+
+def wait_for_all(moment: str) -> None:
+  """Returns when every process has come to the same moment, named for messages."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(moment)
+
+
+def describe() -> str:
+  """Returns what the fleet is trained on, for a person."""
+  num, platform = jax.device_count(), jax.devices()[0].platform
+  text = f"{num} {platform} device" + ("s" if num > 1 else "")
+  return text + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
+
+
+def is_writer() -> bool:
+  """Returns whether this process writes files: the first one does."""
+  return jax.process_index() == 0
+
+
+def agree(value: int) -> int:
+  """Returns the first process's value in every process."""
+  return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def any_process(flag: bool) -> bool:
+  """Returns whether the flag holds in any process."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))

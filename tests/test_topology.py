@@ -1,0 +1,81 @@
+"""One run on changing hardware: 8 devices, then 1, then 2 processes, then 8 again; to rounding the same run."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import tiny
+import train_part
+
+from mtad_jax.train.checkpoints import Checkpoints
+from mtad_jax.train.loop import group_directory, train_group
+from mtad_jax.train.metrics_log import read_metrics
+
+TESTS = Path(__file__).resolve().parent
+
+
+def free_port() -> int:
+  with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    return listener.getsockname()[1]
+
+
+def train_until(workdir: Path, step: int, num_devices: int, num_processes: int = 1) -> list[str]:
+  """Returns what each process said at its end: the step reached, whether finished, the devices."""
+  command = [sys.executable, str(TESTS / "train_part.py"), str(workdir), str(step)]
+  coordinator = f"127.0.0.1:{free_port()}"
+  started = []
+  for i in range(num_processes):
+    joined = [] if num_processes == 1 else [coordinator, str(num_processes), str(i)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(num_devices)}
+    started.append(
+      subprocess.Popen(
+        [*command, *joined], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+      )
+    )
+  ends = [process.communicate(timeout=240) for process in started]
+  for process, (out, err) in zip(started, ends, strict=True):
+    assert process.returncode == 0, f"{out}\n{err}"
+  return [out.splitlines()[-1] for out, _ in ends]
+
+
+def last_tree(workdir: Path):
+  with Checkpoints(group_directory(workdir, 0), read_only=True) as checkpoints:
+    step = checkpoints.steps()[-1]
+    return step, checkpoints.about(step), checkpoints.read_tree(step)
+
+
+def test_a_run_moves_between_devices_and_processes(tmp_path):
+  moved, whole = tmp_path / "moved", tmp_path / "whole"
+  moved.mkdir(), whole.mkdir()
+  assert train_until(moved, 5, num_devices=8) == ["5 False 8 cpu devices"]
+  _, about, tree = last_tree(moved)
+  num_machines = len(train_part.LENGTHS)
+  assert len(about["machines"]) == num_machines  # 8 lanes ran, 5 are kept
+  assert {len(leaf) for leaf in jax.tree.leaves(tree)} == {num_machines}
+
+  assert train_until(moved, 10, num_devices=1) == ["10 False 1 cpu device"]
+  told = "15 False 6 cpu devices of 2 processes"
+  assert train_until(moved, 15, num_devices=3, num_processes=2) == [told, told]
+  assert train_until(moved, 99, num_devices=8) == ["20 True 8 cpu devices"]
+
+  train_group(
+    tiny.make_group(train_part.CONFIG, train_part.LENGTHS), 0, train_part.CONFIG, whole, {"run_id": "x"}
+  )
+  (step, about, tree), (step_whole, about_whole, tree_whole) = last_tree(moved), last_tree(whole)
+  assert step == step_whole == 20
+  for name in ("machines", "verdicts", "machine_step", "best_step", "tree"):
+    assert about[name] == about_whole[name], name
+  for (path, a), b in zip(
+    jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(tree_whole), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-4, err_msg=jax.tree_util.keystr(path))
+  rows, rows_whole = read_metrics(moved), read_metrics(whole)
+  assert [row.get("step") for row in rows] == [row.get("step") for row in rows_whole]
+  for row, wanted in zip(rows[1:], rows_whole[1:], strict=True):
+    np.testing.assert_allclose(row["loss"], wanted["loss"], atol=1e-4)
+    np.testing.assert_allclose(row["validation_loss"], wanted["validation_loss"], atol=1e-4)
