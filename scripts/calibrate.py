@@ -35,7 +35,13 @@ def _changed(config: Config) -> Config:
 
 
 def main() -> int:
-  """Calibrates and writes calibration.json and the settings it was made with."""
+  """Calibrates and writes calibration.json and the settings it was made with; returns the exit code."""
+  run_flags.open_workdir(FLAGS.workdir)  # no lock is put into a folder that is no work directory
+  with run_flags.sole_writer(FLAGS.workdir, "calibrate.py"):
+    return _calibrate()
+
+
+def _calibrate() -> int:
   opened = run_flags.open_workdir(FLAGS.workdir)
   config = _changed(opened.config)
   machines = run_flags.load_run_machines(opened, FLAGS.data_dir, FLAGS.source)

@@ -1,5 +1,7 @@
 """Flags and steps that the commands on a work directory share: config in, data read and prepared."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from absl import flags
@@ -13,8 +15,9 @@ from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.fleet_folder import read_fleet_folder
 from mtad_jax.data.load import load_machines
 from mtad_jax.data.machine import Machine, empty_series
-from mtad_jax.train.fleet_file import StoredGroup, describe_fleet, read_fleet
-from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json
+from mtad_jax.train.fleet_file import StoredGroup, check_same_data, describe_fleet, read_fleet
+from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json, sweep
+from mtad_jax.train.writer_lock import writer_lock
 
 
 class Run(NamedTuple):
@@ -50,6 +53,20 @@ def open_workdir(workdir: str) -> Run:
   return Run(read_config(folder), run, read_fleet(folder))
 
 
+@contextlib.contextmanager
+def sole_writer(folder: epath.PathLike, program: str) -> Iterator[None]:
+  """Yields while no other program writes into `folder`, which is made, and cleared of what a killed one left.
+
+  Raises:
+    ValueError: another program is writing there. OSError: it cannot be written to.
+  """
+  epath.Path(folder).mkdir(parents=True, exist_ok=True)
+  with writer_lock(folder, program):
+    for name in sweep(folder):
+      print(f"{folder}: removed {name}, left by a program that was killed", flush=True)
+    yield
+
+
 def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> list[Machine]:
   """Returns the run's raw machines, from the flags where given, else from where train.py read them."""
   if data_dir and source:
@@ -63,14 +80,11 @@ def prepared_again(run: Run, config: Config, machines: list[Machine], workdir: s
   """Returns the training data prepared as at training.
 
   Raises:
-    ValueError: the data changed since, so that the network was fitted on other rows.
+    ValueError: naming the machines whose data changed since, so that the network was fitted on other rows.
   """
   groups = prepare_groups(machines, config)
-  stored = read_json(epath.Path(workdir) / FLEET, "train.py")["fingerprint"]
-  if describe_fleet(groups)["fingerprint"] != stored:
-    raise ValueError(
-      f"{epath.Path(workdir) / FLEET}: the training data differ from those the run was trained on"
-    )
+  place = epath.Path(workdir) / FLEET
+  check_same_data(read_json(place, "train.py", ("groups",)), describe_fleet(groups), place)
   return groups
 
 
@@ -97,6 +111,37 @@ def _is_named(machine: Machine) -> bool:
   return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
 
 
+def in_trained_order(run: Run, machine: Machine, source: str, extra: Literal["refuse", "ignore"]) -> Machine:
+  """Returns one new machine with its test columns in the trained order.
+
+  Raises:
+    ValueError: it has no model, or breaks the input contract, in one line.
+  """
+  known = {machine.name: machine for group in run.groups for machine in group.machines}
+  if machine.name not in known:
+    raise ValueError(f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}")
+  preparation = known[machine.name].preparation
+  columns = check_contract(
+    preparation,
+    machine.name,
+    machine.metrics,
+    machine.test,
+    run.config.data,
+    named=_is_named(machine),
+    extra=extra,
+  ).tolist()
+  causes = tuple(
+    cause._replace(metrics=tuple(columns.index(i) for i in cause.metrics if i in columns))
+    for cause in machine.interpretation
+  )
+  return machine._replace(
+    metrics=preparation.metrics,
+    train=empty_series(len(columns)),
+    test=machine.test._replace(values=machine.test.values[:, columns]),
+    interpretation=causes,
+  )
+
+
 def read_new_files(run: Run, source: str, extra: Literal["refuse", "ignore"]) -> list[Machine]:
   """Returns the machines of a fleet folder to be scored, their test columns in the trained order.
 
@@ -107,31 +152,5 @@ def read_new_files(run: Run, source: str, extra: Literal["refuse", "ignore"]) ->
   Raises:
     ValueError: a machine without a model, or a broken input contract, in one line.
   """
-  known = {machine.name: machine for group in run.groups for machine in group.machines}
-  machines = []
-  for machine in read_fleet_folder(source, require_train=False):
-    if machine.name not in known:
-      raise ValueError(f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}")
-    preparation = known[machine.name].preparation
-    columns = check_contract(
-      preparation,
-      machine.name,
-      machine.metrics,
-      machine.test,
-      run.config.data,
-      named=_is_named(machine),
-      extra=extra,
-    ).tolist()
-    causes = tuple(
-      cause._replace(metrics=tuple(columns.index(i) for i in cause.metrics if i in columns))
-      for cause in machine.interpretation
-    )
-    machines.append(
-      machine._replace(
-        metrics=preparation.metrics,
-        train=empty_series(len(columns)),
-        test=machine.test._replace(values=machine.test.values[:, columns]),
-        interpretation=causes,
-      )
-    )
-  return machines
+  machines = read_fleet_folder(source, require_train=False)
+  return [in_trained_order(run, machine, source, extra) for machine in machines]

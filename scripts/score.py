@@ -14,11 +14,11 @@ from absl import flags
 from etils import epath
 from program import UsageError, run
 
-from mtad_jax.config import Config, RunMode, to_dict
+from mtad_jax.config import Config, RunMode
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.machine import Machine, Series
 from mtad_jax.data.preparation import PreparedSplit, apply_preparation, own_values
-from mtad_jax.detect.calibrate_run import read_calibration
+from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.original_export import write_original
 from mtad_jax.detect.row_outputs import compute_row_outputs
@@ -27,7 +27,6 @@ from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.evaluate.segments import segments_of
 from mtad_jax.explain.event_list import list_events, near_events, rank_segments
 from mtad_jax.train.fleet_file import StoredGroup, StoredMachine, best_params
-from mtad_jax.train.workdir import CALIBRATION, CONFIG
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -78,16 +77,9 @@ def _machines(opened: run_flags.Run) -> dict[str, Machine]:
 
 def _check_calibration(opened: run_flags.Run, about: dict) -> None:
   """Raises ValueError where the stored thresholds are of another run or of other scores than config.json asks for."""
-  place = epath.Path(FLAGS.workdir) / CALIBRATION
-  if about["run_id"] != opened.run["run_id"]:
-    raise ValueError(f"{place}: of run {about['run_id']}, this is {opened.run['run_id']}; run calibrate.py")
-  wanted = to_dict(opened.config.detect)
-  for name in ("rule", "gamma", "error_floor"):
-    if about["detect"].get(name) != wanted[name]:
-      raise ValueError(
-        f"{place}: fitted with detect.{name} {about['detect'].get(name)!r}, {CONFIG} has {wanted[name]!r};"
-        " run calibrate.py"
-      )
+  faults = calibration_faults(FLAGS.workdir, opened.config, opened.run["run_id"], about)
+  if faults:
+    raise ValueError(faults[0])
 
 
 class _Tail(NamedTuple):
@@ -201,7 +193,9 @@ def _score_group(
   lanes = [i for i, stored in enumerate(group.machines) if stored.name in machines]
   if not lanes:
     return []
-  params, _ = best_params(FLAGS.workdir, config, group, step)
+  params, _, remarks = best_params(FLAGS.workdir, config, group, step)
+  for name in [name for name in remarks if name in machines]:
+    print(f"{name}: {remarks[name]}", flush=True)
   params = jax.tree.map(lambda leaf: leaf[np.array(lanes)], params)
   members = [group.machines[i] for i in lanes]
   prepared = [_prepare(stored, machines[stored.name], config, tails.get(stored.name)) for stored in members]
@@ -252,7 +246,10 @@ def main() -> int:
     folder = epath.Path(FLAGS.output)
   tails = _training_tails(opened, config) if FLAGS.context else {}
   has_labels = FLAGS.split == "test" and any(machine.labels is not None for machine in machines.values())
-  with open_tables(folder, opened.run["run_id"], has_labels) as writers:
+  with (
+    run_flags.sole_writer(folder, "score.py"),
+    open_tables(folder, opened.run["run_id"], has_labels) as writers,
+  ):
     for group, step in zip(opened.groups, about["checkpoint_steps"], strict=True):
       lines = _score_group(group, machines, tails, calibrations, config, step, writers, folder)
       if lines:
