@@ -17,7 +17,7 @@ import pytest
 from mtad_jax.config import Config, DetectConfig, EvaluateConfig, dumps
 from mtad_jax.data.machine import Interpretation
 from mtad_jax.evaluate.summary import ScoredMachine, evaluate_fleet
-from mtad_jax.report import figures, tables
+from mtad_jax.report import figures, tables, trouble
 from mtad_jax.report.downsample import kept_rows, run_peaks, runs_of
 from mtad_jax.report.inputs import MachineScores, Work, read_work
 from mtad_jax.report.page import embed, render
@@ -87,12 +87,29 @@ def write_events(folder: Path) -> None:
   pq.write_table(pa.Table.from_pylist(events), folder / "events.parquet")
 
 
-def write_metrics(folder: Path) -> None:
+def record(verdict: str, tick: int, **changes: Any) -> dict[str, Any]:
+  """Returns one bad step of the second machine, as training logs it."""
+  found: dict[str, Any] = {"machine": EVIL, "step": tick - 6, "tick": tick, "attempt": 1, "verdict": verdict}
+  found |= {"parts": ["kl", "gradients"], "blocks": [EVIL], "learning_rate": 0.002, "loss": None}
+  return found | {"usual_loss": 1.25, "worst_row": 70 + tick, "rows": [3, 70 + tick]} | changes
+
+
+def write_metrics(folder: Path, *, trouble: bool = True, old: bool = False) -> None:
+  """Writes a log: with a machine rolled back and retired, without trouble, or as older versions did."""
   lines: list[dict[str, Any]] = [{"header": True, "group": 0, "machines": list(NAMES)}]
   for step in (20, 40, 60):
-    row: dict[str, Any] = {"group": 0, "step": step, "loss": [1.0 / step, 2.0]}
-    row |= {"num_skipped": [0, step // 30], "stopped": [step >= 40, False]}
-    lines.append(row | ({"validation_loss": [0.5, None]} if step == 40 else {}))
+    row: dict[str, Any] = {"group": 0, "step": step, "loss": [1.0 / step, 2.0], "learning_rate": 0.004}
+    row |= {"num_skipped": [0, 2 * trouble * (step >= 40)], "stopped": [step >= 40, False]}
+    if not old:
+      row |= {"learning_rate": [0.004, 0.004 if step == 20 else 0.002], "machine_step": [step, min(step, 28)]}
+      row |= {"num_rolled_back": [0, int(trouble and step >= 40)], "retired": [False, trouble and step >= 40]}
+      if trouble and step == 40:
+        row["trouble"] = [
+          record("rolled back", 25, step=25, attempt=0, parts=["spike"]),
+          record("retired", 36),
+        ]
+    validation = {"validation_loss": [0.5, None if trouble else 0.5]}
+    lines.append(row | (validation if step == 40 else {}))
   (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -129,7 +146,7 @@ def workdir(tmp_path: Path) -> Path:
   write_metrics(folder)
   write_evaluation(folder)
   (folder / "config.json").write_text(dumps(Config()))
-  run = {"run_id": "r1", "retired": [EVIL], "versions": {"jax": "9.9"}}
+  run = {"run_id": "r1", "versions": {"jax": "9.9"}}
   (folder / "run.json").write_text(json.dumps(run))
   pot = {"threshold": THRESHOLD, "status": "exponential: few excesses", "num_excesses": 12, "low": None}
   entry = {"pot": pot, "pooled": "", "check": {"num_alarm_rows": 2, "promised_alarm_rows": 0.25}}
@@ -272,8 +289,12 @@ def test_reading_a_whole_work_directory(workdir: Path) -> None:
   log = work.losses[EVIL]
   assert log.curves["loss"][1].tolist() == [2.0, 2.0, 2.0]
   assert np.isnan(log.curves["validation_loss"][1]).tolist() == [True]
-  assert (log.num_skipped, log.stopped_step) == (2, None)
+  assert log.learning_rate[1].tolist() == [0.004, 0.002, 0.002]
+  assert log.stopped_step is None
+  assert log.trouble is not None
+  assert (log.trouble.num_skipped, log.trouble.num_rolled_back, log.trouble.retired_step) == (2, 1, 30)
   assert work.losses[NAMES[0]].stopped_step == 40
+  assert work.losses[NAMES[0]].trouble is None
 
 
 def test_a_line_cut_short_by_a_stop_and_a_step_logged_twice(workdir: Path) -> None:
@@ -442,8 +463,6 @@ def test_evaluation_tables_show_figures_beside_their_floors(workdir: Path) -> No
 
 def test_notes(workdir: Path) -> None:
   page = Page(render(read_work(str(workdir)), made="today"))
-  assert "Retired at their last finite parameters" in page.text
-  assert "0 logged losses not finite, 2 steps skipped" in page.text
   assert "machine-1-1 (by step 40)" in page.text
   fits = page.table("Thresholds from peaks")
   assert fits[1][1] == "exponential: few excesses"
@@ -452,6 +471,102 @@ def test_notes(workdir: Path) -> None:
   done = page.table("What was done to the training split")
   assert done[1][done[0].index("filled")] == "load_1 12.5%"
   assert done[1][done[0].index("constant")].endswith("metric_5 and 2 more")
+
+
+# ---- trouble in training
+
+
+def test_retired_machines_are_named_at_the_top_and_in_the_notes(workdir: Path) -> None:
+  page = Page(render(read_work(str(workdir)), made="today"))
+  said = f"Retired in training, each scored with its last finite parameters: {EVIL}."
+  assert page.text.count(said) == 2
+  assert page.text.index(said) < page.text.index("Every machine of this scoring")
+  (workdir / "run.json").write_text(json.dumps({"run_id": "r1", "retired": [NAMES[0]]}))
+  assert render(read_work(str(workdir)), made="today").count("Retired in training") == 2, (
+    "the log alone tells"
+  )
+
+
+def test_trouble_is_told_by_machine_and_by_step(workdir: Path) -> None:
+  page = Page(render(read_work(str(workdir)), made="today"))
+  head, row = page.table("Trouble in training: 1 of 2 machines")
+  dash = tables.NONE
+  assert dict(zip(head, row, strict=True)) == {
+    "machine": EVIL,
+    "steps skipped": "2",
+    "rollbacks": "1 (step 25 to 20; then at learning rate 0.002)",
+    "retired at step": "30",
+    "validations not finite": "1",
+    "first to last step": f"25{dash}30",
+    "what was wrong": "spike (1), kl (1), gradients (1)",
+    "gradients of": f"{EVIL} (2)",
+    "worst windows before rows": "95 (1), 106 (1)",
+  }
+  head, newest, oldest = page.table("2 of 2 bad steps")
+  assert dict(zip(head, newest, strict=True)) == {
+    "machine": EVIL,
+    "verdict": "retired",
+    "its step": "30",
+    "fleet step": "36",
+    "rollbacks before": "1",
+    "what was wrong": "kl, gradients",
+    "gradients of": EVIL,
+    "learning rate": "0.002",
+    "loss": dash,
+    "usual loss": "1.250",
+    "worst window before": "106",
+    "batch: windows before rows": "3, 106",
+  }
+  assert oldest[head.index("verdict")] == "rolled back"
+
+
+def test_the_chart_marks_rollbacks_and_retirement(workdir: Path) -> None:
+  calm, bad = Page(render(read_work(str(workdir)), made="today")).data
+  assert calm["trouble"] is None
+  assert bad["trouble"]["rolled_back"] == {"x": [25], "y": [0.002]}
+  assert bad["trouble"]["retired"] == {"x": [36], "y": [0.002]}
+  assert decode(bad["trouble"]["rate"]["x"]).tolist() == [20, 40, 60]
+  np.testing.assert_allclose(decode(bad["trouble"]["rate"]["y"]), [0.004, 0.002, 0.002], rtol=1e-6)
+
+
+def test_the_list_of_steps_is_capped_and_the_rest_counted(workdir: Path) -> None:
+  skipped = [record("skipped", tick, step=tick) for tick in range(21, 21 + trouble.MAX_RECORDS)]
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  row = json.loads(lines[2])
+  row["trouble"] = [*row["trouble"], *skipped]
+  (workdir / "metrics.jsonl").write_text("\n".join([*lines[:2], json.dumps(row), lines[3]]) + "\n")
+  page = Page(render(read_work(str(workdir)), made="today"))
+  total = trouble.MAX_RECORDS + 2
+  table = page.table(f"{trouble.MAX_RECORDS} of {total} bad steps")
+  assert any("2 more in metrics.jsonl" in caption for caption in page.captions)
+  order = [(cells[1], int(cells[3])) for cells in table[1:]]
+  assert len(order) == trouble.MAX_RECORDS
+  assert order[:3] == [("retired", 36), ("rolled back", 25), ("skipped", 20 + trouble.MAX_RECORDS)]
+  assert order[-1] == ("skipped", 23)
+
+
+def test_a_run_without_trouble_says_so(workdir: Path) -> None:
+  write_metrics(workdir, trouble=False)
+  page = Page(render(read_work(str(workdir)), made="today"))
+  assert "No step was skipped, no machine rolled back or retired." in page.text
+  assert "No machine was retired." in page.text
+  assert "Retired in training" not in page.text
+  assert [entry["trouble"] for entry in page.data] == [None, None]
+
+
+@pytest.mark.parametrize("had_trouble", [True, False])
+def test_a_log_of_an_older_version_is_shown_as_far_as_it_goes(workdir: Path, had_trouble: bool) -> None:
+  write_metrics(workdir, trouble=had_trouble, old=True)
+  work = read_work(str(workdir))
+  assert list(work.missing) == ["trouble"]
+  page = Page(render(work, made="today"))
+  assert page.text.count("metrics.jsonl was written by an older version") == 2, "in Training and in the notes"
+  assert "No machine was retired" not in page.text
+  if had_trouble:
+    assert page.table("Trouble in training")[1] == [EVIL, "2", *[tables.NONE] * 2, "1", *[tables.NONE] * 4]
+  else:
+    assert "No step was skipped." in page.text
+  assert decode(page.data[0]["losses"]["loss"]["x"]).tolist() == [20, 40, 60]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(-
 thead th { position: sticky; top: 0; background: var(--panel); } tbody th { font-weight: 600; }
 th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 thead th.n { white-space: normal; min-width: 4.5rem; } tbody th { min-width: 8rem; }
+td:not(.n) { min-width: 7rem; }
 [hidden] { display: none !important; }
 @media (max-width: 40rem) { body { padding: .6rem; } .chart { height: 24rem; } }
 @media print { .bar, nav { display: none; } .scroll { max-height: none; } }
@@ -122,12 +123,31 @@ SCRIPT = """
         line: {color: color(shade), width: key === 'loss' ? 2 : 1.3}, marker: {size: 5},
         hovertemplate: name + ' %{y:.4g} at step %{x}<extra></extra>'});
     }
+    const trouble = entry.trouble, shapes = [];
     document.getElementById('no-losses').hidden = traces.length > 0;
+    document.getElementById('set-back').hidden = !trouble || traces.length === 0;
     lossPlot.hidden = traces.length === 0;
-    if (traces.length) Plotly.react(lossPlot, traces, layout(axis => ({
-      xaxis: Object.assign({}, axis, {title: {text: narrow() ? '' : 'step'}}),
-      yaxis: Object.assign({}, axis, {title: {text: narrow() ? '' : 'loss'}}),
-    })), options);
+    lossPlot.classList.toggle('low', !trouble);
+    if (!traces.length) return;
+    if (trouble) {
+      traces.push({x: trouble.rate.x, y: trouble.rate.y, name: 'learning rate', yaxis: 'y2', mode: 'lines',
+        line: {color: color('soft'), width: 1.3}, hovertemplate: 'learning rate %{y:.3g} at %{x}<extra></extra>'});
+      for (const [key, name, symbol, shade] of [['rolled_back', 'rolled back', 'triangle-down', 'strip'],
+        ['retired', 'retired', 'x', 'pot']]) {
+        const marks = trouble[key];
+        if (marks.x.length) traces.push({x: marks.x, y: marks.y, name, yaxis: 'y2', mode: 'markers',
+          marker: {symbol, size: 10, color: color(shade)},
+          hovertemplate: name + ' at step %{x}, learning rate %{y:.3g}<extra></extra>'});
+        for (const x of marks.x) shapes.push({type: 'line', xref: 'x', yref: 'paper', x0: x, x1: x, y0: 0, y1: 1,
+          line: {color: color(shade), width: 1, dash: key === 'retired' ? 'solid' : 'dot'}, layer: 'below'});
+      }
+    }
+    Plotly.react(lossPlot, traces, layout(axis => Object.assign({
+      shapes,
+      xaxis: Object.assign({}, axis, {title: {text: narrow() ? '' : 'step'}}, trouble ? {anchor: 'y2'} : {}),
+      yaxis: Object.assign({}, axis, {title: {text: narrow() ? '' : 'loss'}}, trouble ? {domain: [0.32, 1]} : {}),
+    }, trouble ? {yaxis2: Object.assign({}, axis, {domain: [0, 0.24], rangemode: 'tozero', nticks: 3,
+      title: {text: narrow() ? '' : 'rate'}})} : {})), options);
   }
 
   function draw() {

@@ -12,6 +12,7 @@ import numpy as np
 from mtad_jax.report.downsample import kept_rows, runs_of
 from mtad_jax.report.inputs import Event, MachineScores
 from mtad_jax.report.training_log import LossCurves
+from mtad_jax.train.metrics_file import RETIRED, ROLLED_BACK
 
 POINTS_PER_MACHINE = 4000  # points of a score curve: four for every pixel of a wide screen's width
 POINTS_PER_FLEET = 400_000  # over all machines; at 12 bytes and base64 about 6.4 MB
@@ -91,16 +92,46 @@ def _spans(runs: list[tuple[int, int]], axis: np.ndarray, step: float) -> list[l
 
 
 def loss_figure(losses: LossCurves) -> dict[str, Any]:
-  """Returns the loss curves of one machine, ready for JSON: {name: {x, y}}, encoded, x in steps."""
-  curves = {}
-  for name, (steps, values) in losses.curves.items():
-    if np.isnan(values).all():
-      continue
-    rows = kept_rows(values, POINTS_PER_LOSS)
-    curves[name] = {"x": encode(steps[rows].astype(np.int32)), "y": encode(values[rows].astype(np.float32))}
-  return curves
+  """Returns the loss curves of one machine, ready for JSON: {name: {x, y}}, encoded, x in fleet steps."""
+  return {
+    name: _curve(steps, values)
+    for name, (steps, values) in losses.curves.items()
+    if not np.isnan(values).all()
+  }
 
 
-def non_finite_steps(losses: LossCurves) -> int:
-  """Returns at how many logged steps the training loss was not finite."""
-  return int(np.sum(np.isnan(losses.curves["loss"][1]))) if "loss" in losses.curves else 0
+def trouble_figure(losses: LossCurves) -> dict[str, Any] | None:
+  """Returns where a machine's training was set back, ready for JSON; None where it never was.
+
+  Returns:
+    rolled_back, retired: {x, y}, lists of fleet steps and of the learning rate there (None: not finite); rate: the
+    learning rate in use, {x, y} encoded.
+  """
+  trouble = losses.trouble
+  if trouble is None or not (trouble.rollbacks or trouble.retired_tick is not None):
+    return None
+
+  def marks(verdict: str) -> dict[str, list[float | None]]:
+    records = [record for record in trouble.records if record["verdict"] == verdict]
+    return {"x": [r["tick"] for r in records], "y": [r["learning_rate"] for r in records]}
+
+  return {
+    "rolled_back": marks(ROLLED_BACK),
+    "retired": marks(RETIRED),
+    "rate": _curve(*losses.learning_rate),
+  }
+
+
+def _curve(steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+  rows = kept_rows(values, POINTS_PER_LOSS)
+  return {"x": encode(steps[rows].astype(np.int32)), "y": encode(values[rows].astype(np.float32))}
+
+
+def non_finite_validations(losses: LossCurves) -> int:
+  """Returns at how many logged steps the validation loss was not finite.
+
+  A training loss is null too where no step was taken since the row before, and says nothing by itself.
+  """
+  return (
+    int(np.sum(np.isnan(losses.curves["validation_loss"][1]))) if "validation_loss" in losses.curves else 0
+  )

@@ -93,8 +93,10 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
     path=path,
     machines=machines,
     events=_read_events(scores_path / "events.parquet", missing),
-    losses=read_losses(path / "metrics.jsonl", missing),
-    evaluation=_read_json(scores_path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing),
+    losses=read_losses(path, missing),
+    evaluation=_read_json(
+      scores_path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing
+    ),
     calibration=_read_json(path / "calibration.json", "calibration", "the fits are not known", missing),
     config=_read_json(path / "config.json", "settings", "the settings are not known", missing) or {},
     run=_read_json(path / "run.json", "run", "nothing is known of the training run", missing) or {},

@@ -1,15 +1,15 @@
 """What a reader must know before trusting the figures: thresholds that could not be fitted, values filled in,
 metrics left out, machines that stopped.
 
-Reads calibration.json ({"machines": {name: {"pot": the POT fit's fields}}}), the preparation's counts, and
-of run.json `retired` (names) and what the run was made with.
+Reads calibration.json ({"machines": {name: {"pot": the POT fit's fields}}}), the preparation's counts, the training
+log's last row, and of run.json what the run was made with.
 """
 
 import html
 import json
 from typing import Any
 
-from mtad_jax.report import tables
+from mtad_jax.report import tables, trouble
 from mtad_jax.report.inputs import Work
 
 _MOST = 6  # names listed in a cell before the rest is counted
@@ -37,21 +37,19 @@ def _origin(work: Work) -> str:
   facts = [f"{name} {version}" for name, version in (work.run.get("versions") or {}).items()]
   if work.run.get("commit"):
     facts.insert(0, f"commit {work.run['commit']}")
+  unknown = work.missing.get("run", "Versions: run.json does not list them.")
   settings = json.dumps(work.config, indent=1) if work.config else work.missing.get("settings", "")
   return (
-    f"<p class=soft>{html.escape(', '.join(facts) or 'Versions: run.json does not list them.')}</p>"
+    f"<p class=soft>{html.escape(', '.join(facts) or unknown)}</p>"
     f"<details><summary>Settings</summary><pre class=scroll>{html.escape(settings)}</pre></details>"
   )
 
 
 def _retired(work: Work) -> str:
-  if "run" in work.missing:
-    return tables.absent(f"Retired machines. {work.missing['run']}")
-  retired = work.run.get("retired")
-  if not retired:
-    return "<p>run.json lists no retired machine.</p>"
-  text = f"Retired at their last finite parameters, and scored all the same: {', '.join(map(str, retired))}."
-  return f'<p class="absent">{html.escape(text)}</p>'
+  reason = work.missing.get("losses") or work.missing.get("trouble")
+  if reason:
+    return tables.absent(f"Retired machines. {reason}")
+  return trouble.retired_line(work) or "<p>No machine was retired.</p>"
 
 
 def _pot(work: Work) -> str:

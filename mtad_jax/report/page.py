@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from mtad_jax.report import browser, evaluation, figures, notes, tables
+from mtad_jax.report import browser, evaluation, figures, notes, tables, trouble
 from mtad_jax.report.inputs import Event, MachineScores, Work
 
 _POLICY = (
@@ -46,7 +46,7 @@ def render(work: Work, *, made: str) -> str:
     f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"<title>{html.escape(title)}</title><style>{browser.STYLE}</style></head><body>"
-    f"<header><h1>{html.escape(title)}</h1>{_about(work, made)}"
+    f"<header><h1>{html.escape(title)}</h1>{_about(work, made)}{trouble.retired_line(work)}"
     f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>'
     "<noscript><p class=absent>The charts need JavaScript; the tables do not.</p></noscript>"
     f"{_bar(work)}<main>{body}</main>"
@@ -101,6 +101,7 @@ def _chart_data(work: Work) -> list[dict[str, Any]]:
         "last": float(axis[-1]),
         **figures.score_figure(scores, events, evaluation.best_threshold(work, name), num_points),
         "losses": figures.loss_figure(losses) if losses else {},
+        "trouble": figures.trouble_figure(losses) if losses else None,
       }
     )
   return entries
@@ -208,18 +209,13 @@ def _events(work: Work) -> str:
 def _training(work: Work) -> str:
   if "losses" in work.missing:
     return tables.absent(work.missing["losses"]) + '<p id="no-losses" hidden></p>'
-  stuck = {name: (figures.non_finite_steps(log), log.num_skipped) for name, log in work.losses.items()}
-  told = [
-    f"{name}: {lost:,} logged losses not finite, {skipped:,} steps skipped"
-    for name, (lost, skipped) in stuck.items()
-    if lost or skipped
-  ]
-  warning = f'<p class="absent">{html.escape("; ".join(told))}</p>' if told else ""
   ended = {name: log.stopped_step for name, log in work.losses.items() if log.stopped_step is not None}
   early = [f"{name} (by step {step:,})" for name, step in ended.items()]
   stopped = f"<p>Stopped early, their best state kept: {html.escape(', '.join(early))}.</p>" if early else ""
   return (
-    f'{warning}{stopped}<h3 class="chosen"></h3><p id="no-losses" class="absent" hidden>Not shown. The '
-    'training log has no machine of this name.</p><div id="loss-chart" class="chart low" role="group" '
-    'aria-label="Losses against training step"></div>'
+    f'{trouble.section(work)}{stopped}<h3 class="chosen"></h3><p id="no-losses" class="absent" hidden>Not shown. '
+    'The training log has no machine of this name.</p><div id="loss-chart" class="chart low" role="group" '
+    'aria-label="Losses against training step, with rollbacks and retirement"></div><p class="soft" '
+    'id="set-back" hidden>Below the losses: the learning rate in use, which a rollback cuts and good steps raise '
+    "again. Steps are the fleet's; a machine that was rolled back is behind them with its own.</p>"
   )

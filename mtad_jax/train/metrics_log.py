@@ -1,80 +1,124 @@
-"""metrics.jsonl: one row per log step, per-machine vectors; a resumed run leaves no row twice.
+"""Writes metrics.jsonl: one row per log step, per-machine vectors; a resumed run leaves no row twice, none out.
 
 On local disks rows are appended to one file. Cloud objects cannot be appended to: there each flush is a
-numbered part, metrics-000001.jsonl and so on, and reading joins them.
+numbered part. metrics_file.py has the format and the reading.
 """
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from etils import epath
 
-from mtad_jax.train.workdir import METRICS, is_cloud
-
-
-def _parts(folder: epath.Path) -> list[epath.Path]:
-  whole = folder / METRICS
-  numbered = sorted(folder.glob("metrics-*.jsonl"))
-  return ([whole] if whole.exists() else []) + numbered
-
-
-def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-  """Returns all rows; a last line cut short by a kill is left out."""
-  rows = []
-  for part in _parts(epath.Path(workdir)):
-    for line in part.read_text().splitlines():
-      try:
-        rows.append(json.loads(line))
-      except json.JSONDecodeError:
-        break  # only a killed writer's last line can be cut; what follows it in a part does not exist
-  return rows
+from mtad_jax.train.metrics_file import METRICS, find_parts, part_name, read_lines
+from mtad_jax.train.metrics_file import read_metrics as read_metrics
+from mtad_jax.train.workdir import is_cloud
 
 
 class MetricsLog:
-  """Writes one group's rows."""
+  """Writes one group's rows; rows of other groups stay as they are."""
 
   def __init__(self, workdir: epath.PathLike, group: int, machines: tuple[str, ...], resume_step: int):
-    """Drops the group's rows after `resume_step`; writes the header row where there is none."""
+    """Drops the group's rows after `resume_step`; writes the header row where there is none.
+
+    Args:
+      resume_step: the fleet step (tick) that training goes on from; 0: a new log for the group.
+
+    Raises:
+      ValueError: the log is damaged; the file and the row are named.
+      OSError: the log cannot be written; the file is named, and what was there stays.
+    """
     self._folder = epath.Path(workdir)
+    self._is_cloud = is_cloud(str(workdir))
     self._group = group
     self._pending: list[str] = []
-    kept = [
-      row
-      for row in read_metrics(workdir)
-      if row["group"] != group or (resume_step and (row.get("header") or row["step"] <= resume_step))
-    ]
-    old = _parts(self._folder)
-    if not any(row["group"] == group for row in kept):
-      kept.append({"header": True, "group": group, "machines": list(machines)})
-    self._num_parts = 0
-    text = "".join(json.dumps(row) + "\n" for row in kept)
-    self._replace(old, text)
-
-  def _replace(self, old: list[epath.Path], text: str) -> None:
-    if is_cloud(str(self._folder)):
-      for part in old:
-        part.unlink()
-      self._num_parts = 1
-      (self._folder / "metrics-000001.jsonl").write_text(text)
-    else:
-      temporary = self._folder / f".{METRICS}.new"
-      temporary.write_text(text)
-      temporary.replace(self._folder / METRICS)
+    # a step that stands twice keeps its place and its later text
+    kept: dict[tuple[int, int], str] = {}
+    for line in read_lines(workdir):
+      step = -1 if line.row.get("header") else line.row["step"]
+      if line.row["group"] != group or (resume_step and step <= resume_step):
+        kept[line.row["group"], step] = line.text
+    header = {"header": True, "group": group, "machines": list(machines)}
+    kept.setdefault((group, -1), json.dumps(header))
+    self._rewrite("".join(f"{text}\n" for text in kept.values()))
 
   def write(self, row: dict[str, Any]) -> None:
-    """Takes one row; on a local disk it is in the file when this returns."""
-    self._pending.append(json.dumps({"group": self._group, **row}) + "\n")
-    if not is_cloud(str(self._folder)):
+    """Takes one row, whose numbers become null where they are not finite.
+
+    On a local disk the system has the row when this returns, and a kill leaves at most one half line.
+
+    Raises:
+      OSError: the row cannot be written; the file is named, and ends with the row before.
+    """
+    text = json.dumps(_finite({"group": self._group, **row}), allow_nan=False)
+    self._pending.append(f"{text}\n")
+    if not self._is_cloud:
       self.flush()
 
   def flush(self) -> None:
     """Writes what is pending."""
     if not self._pending:
       return
-    text, self._pending = "".join(self._pending), []
-    if is_cloud(str(self._folder)):
-      self._num_parts += 1
-      (self._folder / f"metrics-{self._num_parts:06d}.jsonl").write_text(text)
-    else:
-      with (self._folder / METRICS).open("a") as file:
-        file.write(text)
+    text = "".join(self._pending)
+    path = self._folder / (part_name(self._num_parts + 1, is_whole=False) if self._is_cloud else METRICS)
+    with _naming(path):
+      if self._is_cloud:
+        path.write_text(text)
+        self._num_parts += 1
+      else:
+        _append(path, text.encode())
+    self._pending = []
+
+  def _rewrite(self, text: str) -> None:
+    """Puts `text` in place of all parts: at every moment either the old rows are read or the new ones."""
+    old = find_parts(self._folder)
+    self._num_parts = old[-1].number + 1 if old else 1
+    path = self._folder / (part_name(self._num_parts, is_whole=True) if self._is_cloud else METRICS)
+    with _naming(path):
+      if self._is_cloud:
+        path.write_text(text)
+      else:
+        temporary = self._folder / f".{METRICS}.new"
+        try:
+          temporary.write_text(text)
+          temporary.replace(path)
+        finally:
+          temporary.unlink(missing_ok=True)
+      for part in old:
+        if part.path != path:
+          part.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: epath.Path) -> Iterator[None]:
+  """Gives an OSError the file's name: a failed write has none of its own."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def _append(path: epath.Path, data: bytes) -> None:
+  """Appends whole rows; where the disk is full, the file is left as it was."""
+  with open(path, "ab", buffering=0) as file:
+    before = file.tell()
+    rest = memoryview(data)
+    try:
+      while rest:
+        rest = rest[file.write(rest) :]
+    except OSError:
+      # where even this fails, a half line stays, which readers leave out
+      with suppress(OSError):
+        file.truncate(before)
+      raise
+
+
+def _finite(value: Any) -> Any:
+  """Returns JSON-able values with null for what is not finite, which JSON cannot say."""
+  if isinstance(value, dict):
+    return {name: _finite(entry) for name, entry in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(entry) for entry in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
