@@ -1,134 +1,147 @@
 """Shows what a work directory's checkpoints hold, on any machine, without an accelerator.
 
 python scripts/inspect_checkpoint.py --workdir=RUNDIR
-python scripts/inspect_checkpoint.py --workdir=RUNDIR --step=200 --machine=machine-1-1
+python scripts/inspect_checkpoint.py --workdir=RUNDIR --step=200 --machine=machine-1-1 --full
+python scripts/inspect_checkpoint.py --workdir=RUNDIR --compare=OTHERRUN --compare_step=100
+python scripts/inspect_checkpoint.py --workdir=RUNDIR --can_score=FLEETDIR
+python scripts/inspect_checkpoint.py --workdir=RUNDIR --machine=machine-1-1 --export=NEWDIR
 """
 
+import json
+import math
 import os
 from typing import Any
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported: nothing here is worth an accelerator
+os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: nothing here is worth an accelerator
 
-import jax
-import numpy as np
+import inspect_facts
+import inspect_lines
+import readiness
 import run_flags
 from absl import flags
-from etils import epath
-from program import run
+from program import EXIT_FAILURE, UsageError, run
 
-from mtad_jax.config import Config, differences
-from mtad_jax.detect.calibrate_run import read_calibration
-from mtad_jax.train.checkpoints import Checkpoints
-from mtad_jax.train.fleet_file import StoredGroup
-from mtad_jax.train.loop import group_directory
-from mtad_jax.train.workdir import CALIBRATION
+from mtad_jax.config import Config
+from mtad_jax.train.export import export_machine
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run", required=True)
-_STEP = flags.DEFINE_integer("step", None, "the checkpoint; default: the newest")
-_MACHINE = flags.DEFINE_string("machine", None, "one machine alone; default: the fleet")
-_FULL = flags.DEFINE_bool("full", False, "also the optimizer's leaves and the current parameters")
-
-
-def _size(num_bytes: float) -> str:
-  for unit in ("B", "KiB", "MiB"):
-    if num_bytes < 1024:
-      return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-    num_bytes /= 1024
-  return f"{num_bytes:.1f} GiB"
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "the run", required=True)
+flags.DEFINE_integer("step", None, "the checkpoint; default: the newest that is not damaged")
+flags.DEFINE_string("machine", None, "one machine alone; default: the fleet")
+flags.DEFINE_bool("full", False, "all arrays: current parameters, optimizer, snapshot, guard")
+flags.DEFINE_bool("verify", False, "read every array of every step, and name those that are damaged")
+flags.DEFINE_bool("json", False, "the same facts as JSON")
+flags.DEFINE_string("compare", None, "another run's work directory, to compare with")
+flags.DEFINE_integer("compare_step", None, "the step to compare with, of --compare or of this run")
+flags.DEFINE_string("can_score", None, "a fleet folder: can score.py score it? exit code 0: yes, 1: no")
+flags.DEFINE_enum("extra", "refuse", ["refuse", "ignore"], "with --can_score: as in score.py")
+flags.DEFINE_string(
+  "export", None, "a new folder: --machine's model becomes a work directory of its own there"
+)
 
 
-def _tree_lines(tree: Any, lane: int | None) -> list[str]:
-  """Returns a line per leaf (shape, type, norm, non-finite values) and the totals."""
-  lines, num_values, num_bytes, num_bad = [], 0, 0, 0
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    values = np.asarray(leaf if lane is None else leaf[lane])
-    bad = int(np.sum(~np.isfinite(values))) if np.issubdtype(values.dtype, np.floating) else 0
-    norm = float(np.sqrt(np.sum(np.square(values.astype(np.float64)))))
-    lines.append(
-      f"  {jax.tree_util.keystr(path, simple=True, separator='/'):<48} {values.shape!s:<18} {values.dtype!s:<8}"
-      f" norm {norm:<10.4g} {'finite' if not bad else f'{bad} NOT FINITE'}"
+def _check_flags() -> None:
+  compares = FLAGS.compare is not None or FLAGS.compare_step is not None
+  asked = {
+    "--compare": compares,
+    "--can_score": FLAGS.can_score is not None,
+    "--export": FLAGS.export is not None,
+  }
+  chosen = [name for name, is_asked in asked.items() if is_asked]
+  if len(chosen) > 1:
+    raise UsageError(f"{' and '.join(chosen)}: one of them at a time")
+  if chosen and (FLAGS.full or FLAGS.verify):
+    raise UsageError(f"{chosen[0]}: not together with --full or --verify")
+  if FLAGS.export is not None and FLAGS.machine is None:
+    raise UsageError("--export: --machine=NAME is wanted, the one to export")
+  if FLAGS.can_score is not None and FLAGS.step is not None:
+    raise UsageError(
+      "--can_score: not together with --step; score.py scores with the step of the calibration"
     )
-    num_values, num_bytes, num_bad = num_values + values.size, num_bytes + values.nbytes, num_bad + bad
-  finite = "all finite" if not num_bad else f"{num_bad} NOT FINITE"
-  return [*lines, f"  {len(lines)} leaves, {num_values:,} values, {_size(num_bytes)}, {finite}"]
 
 
-def _group_lines(group: StoredGroup, workdir: str) -> list[str]:
-  """Returns what one group's checkpoints hold; raises ValueError on a step or machine that is not there."""
-  names = [machine.name for machine in group.machines]
-  lane = names.index(_MACHINE.value) if _MACHINE.value else None
-  directory = group_directory(workdir, group.number)
-  if not directory.exists():
-    return [f"group {group.number}: no checkpoint yet"]
-  checkpoints = Checkpoints(directory, read_only=True)
-  try:
-    steps = checkpoints.steps()
-    lines = [f"group {group.number}: {len(names)} machines, steps {', '.join(map(str, steps)) or 'none'}"]
-    if not steps:
-      return lines
-    for step in steps:
-      skipped = sum(checkpoints.about(step)["verdicts"]["num_skipped"])
-      lines.append(f"  step {step}: {skipped} steps skipped over all machines")
-    step = steps[-1] if _STEP.value is None else _STEP.value
-    about = checkpoints.about(step)
-    tree = checkpoints.read_tree(step)
-  finally:
-    checkpoints.close()
-  versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-  lines += [f"step {step}, written by {versions}", "best state of each machine:"]
-  for i, name in enumerate(names):
-    if lane in (None, i):
-      loss, told = about["best_loss"][i], "not validated yet"
-      if loss is not None:
-        told = f"validation loss {loss:.6g} at step {about['best_step'][i]}"
-      lines.append(f"  {name}: {told}; {about['verdicts']['num_skipped'][i]} steps skipped")
-  shown = tree if _FULL.value else {"best_params": tree["best_params"]}
-  lines += ["arrays:", *_tree_lines(shown, lane)]
-  if not _FULL.value:
-    rest = {name: branch for name, branch in tree.items() if name != "best_params"}
-    lines += ["all else (current parameters, optimizer, counters; --full shows them):", _tree_lines(rest, lane)[-1]]
-  return lines
+def _plain(values: Any) -> Any:
+  """Returns facts for JSON, which has no NaN and no infinity: null."""
+  if isinstance(values, dict):
+    return {name: _plain(value) for name, value in values.items()}
+  if isinstance(values, (list, tuple)):
+    return [_plain(value) for value in values]
+  return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _metric_lines(group: StoredGroup) -> list[str]:
-  targets = set(group.targets)
-  named = [name if i in targets else f"({name})" for i, name in enumerate(group.metrics)]
-  return [f"{len(named)} metrics (in brackets: input only): {', '.join(named)}"]
+def _show(facts: Any, lines: list[str]) -> None:
+  print(json.dumps(_plain(facts), indent=1, allow_nan=False) if FLAGS.json else "\n".join(lines), flush=True)
 
 
-def _config_lines(config: Config) -> list[str]:
-  found = differences(config, Config())
-  return ["config, where it differs from the defaults:"] + [
-    f"  {path} = {here!r} (default {default!r})" for path, (here, default) in found.items()
-  ]
+def _compare(opened: run_flags.Run) -> int:
+  place = FLAGS.workdir if FLAGS.compare is None else FLAGS.compare
+  other = opened if FLAGS.compare is None else run_flags.open_workdir(place)
+  facts = inspect_facts.compare_facts(
+    (opened, FLAGS.workdir, FLAGS.step), (other, place, FLAGS.compare_step), FLAGS.machine
+  )
+  _show(facts, inspect_lines.compare_lines(facts))
+  return 0
 
 
-def _threshold_lines(workdir: str) -> list[str]:
-  if not (epath.Path(workdir) / CALIBRATION).exists():
-    return ["thresholds: none yet; train.py ends with them"]
-  calibrations, about = read_calibration(workdir)
-  lines = [f"thresholds (rule {about['rule']}, checkpoint steps {about['checkpoint_steps']}):"]
-  for name, entry in calibrations.items():
-    if _MACHINE.value in (None, name):
-      lines.append(f"  {name}: {entry.threshold:.6g} (initial {entry.initial:.6g}); {entry.pot.status}")
-  return lines
+def _can_score(opened: run_flags.Run) -> int:
+  found = readiness.find_readiness(opened, FLAGS.workdir, FLAGS.can_score, FLAGS.machine, FLAGS.extra)
+  facts = {"can_score": not found.reasons, **found._asdict()}
+  _show(facts, inspect_lines.readiness_lines(facts))
+  return EXIT_FAILURE if found.reasons else 0
+
+
+def _export(opened: run_flags.Run) -> int:
+  group = next(g for g in opened.groups if FLAGS.machine in [stored.name for stored in g.machines])
+  facts = export_machine(
+    FLAGS.workdir, FLAGS.export, opened.config, opened.run, group, FLAGS.machine, FLAGS.step
+  )
+  _show(facts, inspect_lines.export_lines(facts))
+  return 0
+
+
+def _inspect(opened: run_flags.Run) -> int:
+  run_json, config = opened.run, opened.config
+  facts: dict[str, Any] = {
+    "run": {
+      **{name: run_json[name] for name in ("run_id", "created", "commit")},
+      "exported_from": run_json.get("exported_from"),
+      "warm_start": run_json.get("warm_start"),
+      "data": run_json["data_dir"] or run_json["source"],
+      "dataset": config.data.dataset,
+      "config": inspect_facts.config_facts(config, Config()),
+    },
+    "groups": [],
+    "trouble": [],
+  }
+  lines = inspect_lines.run_lines(facts["run"])
+  for group in opened.groups:
+    if FLAGS.machine not in (None, *(stored.name for stored in group.machines)):
+      continue
+    found = inspect_facts.group_facts(
+      group, FLAGS.workdir, FLAGS.machine, FLAGS.step, full=FLAGS.full, verify=FLAGS.verify
+    )
+    trouble = inspect_facts.trouble_facts(FLAGS.workdir, group, FLAGS.machine, found["step"])
+    facts["groups"].append(found)
+    facts["trouble"].append(trouble)
+    lines += [*inspect_lines.group_lines(found), *inspect_lines.trouble_lines(trouble)]
+  facts["thresholds"] = inspect_facts.threshold_facts(opened, FLAGS.workdir, FLAGS.machine)
+  _show(facts, lines + inspect_lines.threshold_lines(facts["thresholds"]))
+  return 0
 
 
 def main() -> int:
-  """Prints everything; returns the exit code."""
-  opened = run_flags.open_workdir(_WORKDIR.value)
+  """Prints what was asked for; returns the exit code."""
+  _check_flags()
+  opened = run_flags.open_workdir(FLAGS.workdir)
   names = [machine.name for group in opened.groups for machine in group.machines]
-  if _MACHINE.value and _MACHINE.value not in names:
-    raise ValueError(f"--machine={_MACHINE.value}: not in this run; there are {', '.join(names)}")
-  lines = [f"run {opened.run['run_id']} of {opened.run['created']}, commit {opened.run['commit'] or 'unknown'}"]
-  lines += [f"data: {opened.run['data_dir'] or opened.run['source']} ({opened.config.data.dataset})"]
-  lines += _config_lines(opened.config)
-  for group in opened.groups:
-    if _MACHINE.value in (None, *(machine.name for machine in group.machines)):
-      lines += [*_group_lines(group, _WORKDIR.value), *_metric_lines(group)]
-  lines += _threshold_lines(_WORKDIR.value)
-  print("\n".join(lines))
-  return 0
+  # a machine to score may be one that the run does not have: that is then the answer, not a wrong flag
+  if FLAGS.machine and FLAGS.can_score is None and FLAGS.machine not in names:
+    raise ValueError(f"--machine={FLAGS.machine}: not in this run; there are {', '.join(names)}")
+  if FLAGS.compare is not None or FLAGS.compare_step is not None:
+    return _compare(opened)
+  if FLAGS.can_score is not None:
+    return _can_score(opened)
+  return _inspect(opened) if FLAGS.export is None else _export(opened)
 
 
 if __name__ == "__main__":

@@ -224,7 +224,7 @@ def test_a_work_directory_of_other_data(fleet: Path, good_run: Path) -> None:
   change_line(fleet / "train" / "web-1.csv", 60, lambda line: line[: line.rindex(",")] + ",40")
   arguments = (f"--source={fleet}", f"--workdir={good_run}")
   with unchanged(good_run):
-    refused(run_here("train.py", *TINY, *arguments), 1, "fleet.json: the data differ", "--workdir")
+    refused(run_here("train.py", *TINY, *arguments), 1, "fleet.json: the training data differ", "changed: web-1")
     refused(run_here("calibrate.py", *arguments), 1, "fleet.json: the training data differ")
 
 

@@ -14,7 +14,7 @@ from mtad_jax.detect.calibration import (
 )
 from mtad_jax.detect.pot import describe
 from mtad_jax.train.fleet_file import StoredGroup, best_params
-from mtad_jax.train.workdir import CALIBRATION, read_json, write_json
+from mtad_jax.train.workdir import CALIBRATION, CONFIG, read_json, write_json
 
 
 def calibrate_run(
@@ -34,7 +34,9 @@ def calibrate_run(
   found: dict[str, MachineCalibration] = {}
   steps = []
   for group, known in zip(groups, stored, strict=True):
-    params, step = best_params(workdir, config, known)
+    params, step, remarks = best_params(workdir, config, known)
+    for name, remark in remarks.items():
+      print(f"{name}: {remark}", flush=True)
     steps.append(step)
     found.update(calibrate_group(group, params, config))
   content: dict[str, Any] = {
@@ -51,11 +53,50 @@ def calibrate_run(
 
 
 def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
-  """Returns (each machine's calibration, the file's other fields); raises ValueError where there is none."""
+  """Returns (each machine's calibration, the file's other fields).
+
+  Raises:
+    ValueError: there is none, or a field is missing, with the machine that lacks it.
+  """
   fields = ("run_id", "checkpoint_steps", "rule", "detect", "machines")
-  content = read_json(epath.Path(workdir) / CALIBRATION, "train.py (or calibrate.py)", fields)
-  machines = {name: calibration_from_json(entry) for name, entry in content.pop("machines").items()}
+  file = epath.Path(workdir) / CALIBRATION
+  content = read_json(file, "train.py (or calibrate.py)", fields)
+  entries = content.pop("machines")
+  if not isinstance(entries, dict):
+    raise ValueError(f"{file}: field 'machines' is no table of machines; calibrate.py writes it")
+  machines = {}
+  for name, entry in entries.items():
+    try:
+      machines[name] = calibration_from_json(entry)
+    except KeyError as error:
+      raise ValueError(
+        f"{file}: machine {name!r}: field {error} is missing; calibrate.py writes it"
+      ) from None
+    except (TypeError, ValueError, AttributeError) as error:  # another type, or a field inside a fit
+      raise ValueError(f"{file}: machine {name!r}: {error}; calibrate.py writes it") from None
   return machines, content
+
+
+def calibration_faults(
+  workdir: epath.PathLike, config: Config, run_id: str, about: dict[str, Any]
+) -> list[str]:
+  """Returns why the stored thresholds are of another run or of other scores than config.json asks for; or nothing.
+
+  Args:
+    about: calibration.json's fields but the machines'.
+  """
+  file = epath.Path(workdir) / CALIBRATION
+  faults = []
+  if about["run_id"] != run_id:
+    faults.append(f"{file}: of run {about['run_id']}, this is {run_id}; run calibrate.py")
+  wanted = to_dict(config.detect)
+  for name in ("rule", "gamma", "error_floor"):
+    if about["detect"].get(name) != wanted[name]:
+      faults.append(
+        f"{file}: fitted with detect.{name} {about['detect'].get(name)!r}, {CONFIG} has {wanted[name]!r};"
+        " run calibrate.py"
+      )
+  return faults
 
 
 def report_lines(found: dict[str, MachineCalibration]) -> list[str]:
