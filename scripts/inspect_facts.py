@@ -25,10 +25,9 @@ from mtad_jax.train.inspection import (
   describe_unread,
   machine_records,
 )
-from mtad_jax.train.loop import group_directory
 from mtad_jax.train.metrics_file import read_metrics
 from mtad_jax.train.reading import open_group, read_newest
-from mtad_jax.train.workdir import CALIBRATION
+from mtad_jax.train.workdir import CALIBRATION, group_directory
 
 BRANCH = "best_params"
 COMPARED = (BRANCH, "params")

@@ -18,7 +18,7 @@ import pytest
 from fleets import TINY, run_process, succeeded
 
 from mtad_jax.train.checkpoints import Checkpoints
-from mtad_jax.train.loop import group_directory
+from mtad_jax.train.workdir import group_directory
 
 NUM_KILLS = int(os.environ.get("MTAD_KILLS", "30"))
 NUM_STEPS = 2000

@@ -12,8 +12,9 @@ import tiny
 import train_part
 
 from mtad_jax.train.checkpoints import Checkpoints
-from mtad_jax.train.loop import group_directory, train_group
+from mtad_jax.train.loop import train_group
 from mtad_jax.train.metrics_log import read_metrics
+from mtad_jax.train.workdir import group_directory
 
 TESTS = Path(__file__).resolve().parent
 

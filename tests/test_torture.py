@@ -14,10 +14,10 @@ from mtad_jax.data.machine import Machine
 from mtad_jax.train import loop, objective
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_file import best_params, describe_fleet, read_fleet
-from mtad_jax.train.loop import group_directory, train_group
+from mtad_jax.train.loop import train_group
 from mtad_jax.train.metrics_log import read_metrics
 from mtad_jax.train.trouble_report import summary_lines
-from mtad_jax.train.workdir import FLEET, write_json
+from mtad_jax.train.workdir import FLEET, group_directory, write_json
 
 GUARD = {"max_rollbacks": 3, "snapshot_every_steps": 10, "max_skipped_in_a_row": 3, "rate_recovery_steps": 20}
 TORTURE = {

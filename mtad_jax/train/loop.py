@@ -29,7 +29,7 @@ from mtad_jax.train.state import TrainState, is_done, with_params
 from mtad_jax.train.step import MachineArrays, batch_rows
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.tensorboard import Tensorboard
-from mtad_jax.train.workdir import CHECKPOINTS
+from mtad_jax.train.workdir import group_directory
 
 
 class Outcome(NamedTuple):
@@ -59,11 +59,6 @@ def total_steps(config: Config, num_machines: int) -> int:
       f"config.train: {steps} steps of {settings.batch_size} windows exceed 2^31 draws per machine"
     )
   return steps
-
-
-def group_directory(workdir: epath.PathLike, index: int) -> epath.Path:
-  """Returns where a group's checkpoints lie."""
-  return epath.Path(workdir) / CHECKPOINTS / f"group-{index}"
 
 
 def _say(line: str) -> None:
@@ -142,7 +137,14 @@ class _Runner:
 
   def _restore(self) -> tuple[int, Any] | None:
     """Returns (step, state) of the newest intact checkpoint, None where there is none; the writer chooses."""
-    found = self._checkpoints.restore_newest(self._template, _say) if self._checkpoints else None
+    found = None
+    if self._checkpoints:
+      found = self._checkpoints.restore_newest(self._template, _say)
+      written_by = self._checkpoints.about(found[0]).get("run_id") if found else None
+      if found and written_by != self._about["run_id"]:
+        raise ValueError(
+          f"{self._directory / str(found[0])}: a checkpoint of run {written_by}; this is run {self._about['run_id']}"
+        )
     step = agree(found[0] if found else -1)
     if step >= 0 and not found:
       with Checkpoints(self._directory, read_only=True) as checkpoints:
@@ -242,7 +244,7 @@ class _Runner:
     return np.asarray(self._batch_rows(arrays, np.int32(step), np.int32(attempt)))
 
   def _save(self, state: TrainState, tick: int) -> None:
-    host = to_host(state, len(self._names))
+    host = to_host(state, len(self._names), copied=False)  # save() copies
     self._saved = tick
     if self._checkpoints and self._log:
       self._log.flush()

@@ -36,11 +36,14 @@ def to_mesh(tree: Any, mesh: Mesh) -> Any:
   return jax.tree.map(put, tree)
 
 
-def to_host(tree: Any, num_machines: int) -> Any:
-  """Returns device arrays [M', ...] as NumPy arrays [num_machines, ...] in every process, copied.
+def to_host(tree: Any, num_machines: int, *, copied: bool = True) -> Any:
+  """Returns device arrays [M', ...] as NumPy arrays [num_machines, ...] in every process.
 
   All processes must call it alike: it gathers what other processes hold.
+
+  Args:
+    copied: whether they must outlive the device arrays, which on a CPU they may be views of.
   """
   if jax.process_count() > 1:
     tree = multihost_utils.process_allgather(tree, tiled=True)
-  return jax.tree.map(lambda x: np.array(np.asarray(x)[:num_machines]), tree)
+  return jax.tree.map(lambda x: np.array(np.asarray(x)[:num_machines], copy=copied or None), tree)

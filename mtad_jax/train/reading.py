@@ -7,7 +7,7 @@ from typing import TypeVar
 from etils import epath
 
 from mtad_jax.train.checkpoints import Checkpoints, CorruptCheckpoint
-from mtad_jax.train.loop import group_directory
+from mtad_jax.train.workdir import group_directory
 
 Value = TypeVar("Value")
 

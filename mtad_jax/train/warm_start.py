@@ -16,9 +16,8 @@ from mtad_jax.data.fleet import Group, machine_id
 from mtad_jax.model.network import init_params
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_file import StoredGroup, best_params, read_fleet
-from mtad_jax.train.loop import group_directory
 from mtad_jax.train.state import INIT_PURPOSE, purpose_key
-from mtad_jax.train.workdir import read_config
+from mtad_jax.train.workdir import group_directory, read_config
 
 
 class WarmStart(NamedTuple):

@@ -28,6 +28,11 @@ def is_cloud(path: str) -> bool:
   return "://" in path
 
 
+def group_directory(workdir: epath.PathLike, index: int) -> epath.Path:
+  """Returns where a group's checkpoints lie."""
+  return epath.Path(workdir) / CHECKPOINTS / f"group-{index}"
+
+
 def write_json(path: epath.PathLike, content: Any) -> None:
   """Writes JSON whole or not at all; raises ValueError on NaN or infinity, which JSON does not have."""
   write_whole(path, json.dumps(content, indent=1, allow_nan=False))
