@@ -14,7 +14,11 @@ import jax.numpy as jnp
 
 from mtad_jax.config import TrainConfig
 
-SMALLEST_DEVIATION = 1e-6  # of the loss, relative to its size: float32's rounding, for losses that never vary
+# Smallest deviation of the loss, as a share of max(|median|, 1 nat). The first is for losses that hardly vary, such
+# as those of a constant metric: no jump is worth a rollback below spike_factor times it. The second holds until
+# half of the history is there: losses begin at a few nats, and one that starts to diverge leaves no median to trust.
+SMALLEST_DEVIATION = 0.02
+FIRST_DEVIATION = 1.0
 NORMAL_DEVIATION = 1.4826  # standard deviation of a normal variable over its median absolute deviation
 
 
@@ -33,7 +37,7 @@ PARTS = ("spike", "forecast", "reconstruction", "kl", "total", "gradients", "par
 
 
 class LossHistory(NamedTuple):
-  """The last K finite losses of one machine, in a ring: losses [K] float32, num_seen [] int32."""
+  """The losses of one machine's last K good steps, in a ring: losses [K] float32, num_seen [] int32."""
 
   losses: jax.Array
   num_seen: jax.Array
@@ -92,22 +96,23 @@ def bit_mask(flags: list[jax.Array]) -> jax.Array:
   return jnp.sum(jnp.stack(flags).astype(jnp.int32) << jnp.arange(len(flags), dtype=jnp.int32), axis=0)
 
 
-def remember(history: LossHistory, loss: jax.Array) -> LossHistory:
-  """Returns the history with one more loss; one that is not finite is left out.
+def remember(history: LossHistory, loss: jax.Array, good: jax.Array) -> LossHistory:
+  """Returns the history with the loss [] of a good step added; that of a bad step is left out.
 
-  A spike is kept: where the level has moved for good, the median follows within half of the history.
+  So a machine that diverges does not take its own level for usual: batches are random draws of the same rows, and
+  a loss that jumps and stays there comes from the parameters.
   """
-  place = history.num_seen % history.losses.shape[0]
-  finite = jnp.isfinite(loss)
-  losses = jnp.where(finite, history.losses.at[place].set(loss), history.losses)
-  return LossHistory(losses, history.num_seen + finite.astype(jnp.int32))
+  place = jnp.where(good, history.num_seen % history.losses.shape[0], history.losses.shape[0])
+  return LossHistory(
+    history.losses.at[place].set(loss, mode="drop"), history.num_seen + good.astype(jnp.int32)
+  )
 
 
 def spike_limit(history: LossHistory, factor: float) -> tuple[jax.Array, jax.Array]:
   """Returns (the running median, the loss above which a step is a spike), both [] float32.
 
-  limit = median + factor * 1.4826 * median |loss - median|: robust, so that spikes in the history do not hide
-  the next. The median is NaN and the limit infinite until half of the history is there.
+  limit = median + factor * max(1.4826 * median |loss - median|, share * max(|median|, 1)). The median is NaN and
+  the limit infinite before the first loss.
   """
   size = history.losses.shape[0]
   num = jnp.minimum(history.num_seen, size)
@@ -115,10 +120,10 @@ def spike_limit(history: LossHistory, factor: float) -> tuple[jax.Array, jax.Arr
   middle = jnp.maximum(num - 1, 0) // 2
   median = jnp.sort(jnp.where(known, history.losses, jnp.inf))[middle]
   deviation = jnp.sort(jnp.where(known, jnp.abs(history.losses - median), jnp.inf))[middle]
-  floor = SMALLEST_DEVIATION * jnp.maximum(jnp.abs(median), 1.0)
+  share = jnp.where(num >= (size + 1) // 2, SMALLEST_DEVIATION, FIRST_DEVIATION)
+  floor = share * jnp.maximum(jnp.abs(median), 1.0)
   limit = median + factor * jnp.maximum(NORMAL_DEVIATION * deviation, floor)
-  enough = num >= (size + 1) // 2
-  return jnp.where(enough, median, jnp.nan), jnp.where(enough, limit, jnp.inf)
+  return jnp.where(num > 0, median, jnp.nan), jnp.where(num > 0, limit, jnp.inf)
 
 
 def examine(
@@ -175,7 +180,7 @@ def judge(
     attempt=guard.attempt + rolled_back.astype(jnp.int32),
     learning_rate_scale=jnp.where(rolled_back, scale * settings.rollback_rate_cut, scale).astype(jnp.float32),
     retired=guard.retired | retired,
-    history=remember(guard.history, loss),
+    history=remember(guard.history, loss, good),
     num_good=guard.num_good + good.astype(jnp.int32),
   )
   verdict = jnp.select(
