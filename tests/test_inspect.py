@@ -186,6 +186,7 @@ def test_verdicts_and_trouble_are_told_up_to_the_step(run: Path) -> None:
       "tick": tick,
       "attempt": 0,
       "verdict": "skipped",
+      "back_to": None,
       "parts": ["kl"],
       "blocks": ["gru"],
       "learning_rate": 1e-3,

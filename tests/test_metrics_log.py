@@ -31,7 +31,14 @@ def row_of(group: int, step: int) -> dict[str, Any]:
   }
   if step % 15 == 0:
     record = {"machine": NAMES[group][0], "step": step, "tick": step, "attempt": 0, "verdict": "skipped"}
-    record |= {"parts": ["kl"], "blocks": [], "learning_rate": 1e-3, "loss": None, "usual_loss": None}
+    record |= {
+      "back_to": None,
+      "parts": ["kl"],
+      "blocks": [],
+      "learning_rate": 1e-3,
+      "loss": None,
+      "usual_loss": None,
+    }
     row["trouble"] = [record | {"worst_row": 3, "rows": [1, 3]}]
   return row
 
@@ -243,7 +250,14 @@ def test_a_rewrite_that_does_not_fit_leaves_the_log_and_no_litter(whole: Path) -
 
 HEADER = '{"header": true, "group": 0, "machines": ["a", "b"]}'
 RECORD = {"machine": "a", "step": 1, "tick": 1, "attempt": 0, "verdict": "skipped", "parts": [], "blocks": []}
-RECORD |= {"learning_rate": 1e-3, "loss": None, "usual_loss": None, "worst_row": None, "rows": []}
+RECORD |= {
+  "back_to": None,
+  "learning_rate": 1e-3,
+  "loss": None,
+  "usual_loss": None,
+  "worst_row": None,
+  "rows": [],
+}
 
 
 def with_record(**changes: Any) -> str:

@@ -90,6 +90,7 @@ def write_events(folder: Path) -> None:
 def record(verdict: str, tick: int, **changes: Any) -> dict[str, Any]:
   """Returns one bad step of the second machine, as training logs it."""
   found: dict[str, Any] = {"machine": EVIL, "step": tick - 6, "tick": tick, "attempt": 1, "verdict": verdict}
+  found["back_to"] = None if verdict == "skipped" else 20
   found |= {"parts": ["kl", "gradients"], "blocks": [EVIL], "learning_rate": 0.002, "loss": None}
   return found | {"usual_loss": 1.25, "worst_row": 70 + tick, "rows": [3, 70 + tick]} | changes
 

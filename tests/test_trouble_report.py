@@ -40,6 +40,7 @@ class Machine:
       return []
     record = {"machine": name, "step": self.step, "tick": tick, "attempt": self.attempt, "verdict": verdict}
     record |= {"parts": ["reconstruction", "gradients"], "blocks": ["vae"], "learning_rate": self.rate}
+    record["back_to"] = None if verdict == "skipped" else self.snapshot
     record |= {"loss": None, "usual_loss": 0.5, "worst_row": 1203 + tick % 2, "rows": [7, 1203]}
     self.num_skipped += 1
     self.step += 1
@@ -96,14 +97,6 @@ def test_a_retired_machine_stands_before_one_that_skipped(tmp_path: Path) -> Non
   assert [record["tick"] for record in worst.records] == [20, 21, 24, 26]
 
 
-@pytest.mark.parametrize("tick", range(8, 40))
-def test_where_a_rollback_led_follows_from_later_rows(tmp_path: Path, tick: int) -> None:
-  """Wherever it stands between two rows: the snapshot's step is known from the played guard."""
-  rows = write_log(tmp_path, {"web-1": {tick: "rolled back"}}, 60)
-  ((rollback,),) = (trouble.rollbacks for trouble in find_trouble(log_of(rows)))
-  assert rollback == Rollback(tick=tick, step=tick, to_step=(tick - 1) // 8 * 8, learning_rate=0.0005)
-
-
 def test_several_rollbacks_are_told_apart(tmp_path: Path) -> None:
   rows = write_log(tmp_path, {"web-1": dict.fromkeys((10, 13, 17, 30), "rolled back")}, 60)
   (trouble,) = find_trouble(log_of(rows))
@@ -111,12 +104,6 @@ def test_several_rollbacks_are_told_apart(tmp_path: Path) -> None:
   told = "4 rollbacks (last at step 10 to 8, 11 to 8, 20 to 16; then at learning rate 6.3e-05): "
   assert summary_lines(rows, 0)[0].startswith(f"web-1: 4 steps skipped, {told}")
 
-
-def test_a_rollback_without_later_rows_says_no_more_than_is_known(tmp_path: Path) -> None:
-  rows = write_log(tmp_path, {"web-1": {18: "rolled back"}}, 20)
-  (trouble,) = find_trouble(log_of(rows))
-  assert trouble.rollbacks == (Rollback(tick=18, step=18, to_step=None, learning_rate=0.0005),)
-  assert "1 rollback (step 18; then at learning rate 0.0005): " in summary_lines(rows, 0)[0]
 
 
 def test_no_trouble_and_no_step_are_said(tmp_path: Path) -> None:
@@ -183,4 +170,4 @@ def test_rows(rows: dict[int, int], text: str) -> None:
 
 
 def test_rollbacks_without_a_rate() -> None:
-  assert rollback_text((Rollback(9, 9, None, None),)) == "step 9"
+  assert rollback_text((Rollback(9, 9, 4, None),)) == "step 9 to 4"

@@ -27,7 +27,7 @@ _VECTORS = {
 _RECORD = {
   **dict.fromkeys(("step", "tick", "attempt"), _WHOLE),
   **dict.fromkeys(("learning_rate", "loss", "usual_loss"), _NUMBER),
-  "worst_row": _WHOLE | {type(None)},
+  **dict.fromkeys(("worst_row", "back_to"), _WHOLE | {type(None)}),
 }
 
 

@@ -20,7 +20,7 @@ from mtad_jax.train.state import (
   is_done,
   purpose_key,
 )
-from mtad_jax.train.trouble import make_bad_step, record
+from mtad_jax.train.trouble import BadStep, record
 
 
 class MachineArrays(NamedTuple):
@@ -87,9 +87,18 @@ def train_step(
   if settings.guard:
     findings = examine(guard, losses, gradients, params, optimizer, settings)
     next_guard, verdict = judge(guard, findings, losses.total, settings)
-    worst_row = rows[jnp.argmax(per_window)]  # argmax takes NaN for the largest
-    bad_step = make_bad_step(
-      state.tick, state.step, guard.attempt, verdict, findings, worst_row, rate, losses.total
+    bad_step = BadStep(
+      tick=state.tick,
+      step=state.step,
+      attempt=guard.attempt,
+      verdict=verdict,
+      parts=findings.parts,
+      blocks=findings.blocks,
+      worst_row=rows[jnp.argmax(per_window)],  # argmax takes NaN for the largest
+      back_to=state.snapshot.step,
+      learning_rate=rate,
+      loss=losses.total,
+      usual_loss=findings.usual_loss,
     )
     after = _obey(state, taken._replace(guard=next_guard), verdict, settings.snapshot_every_steps)
     good = verdict == Verdict.OK

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtad_jax.train.guard import PARTS, Findings, Verdict
+from mtad_jax.train.guard import PARTS, Verdict
 
 VERDICT_NAMES = {Verdict.SKIPPED: "skipped", Verdict.ROLLED_BACK: "rolled back", Verdict.RETIRED: "retired"}
 
@@ -19,8 +19,9 @@ VERDICT_NAMES = {Verdict.SKIPPED: "skipped", Verdict.ROLLED_BACK: "rolled back",
 class BadStep(NamedTuple):
   """One bad step of one machine, [] each; [R] in a `TroubleLog`.
 
-  tick, step, attempt, verdict, parts, blocks, worst_row: int32. learning_rate, loss, usual_loss: float32.
-  worst_row: target row of the batch's window with the highest loss, or the first that is not finite.
+  tick, step, attempt, verdict, parts, blocks, worst_row, back_to: int32. learning_rate, loss, usual_loss: float32.
+  worst_row: target row of the batch's window with the highest loss, or the first that is not finite. back_to: the
+  step of the snapshot, where a rollback or retirement leads.
   """
 
   tick: jax.Array
@@ -30,6 +31,7 @@ class BadStep(NamedTuple):
   parts: jax.Array
   blocks: jax.Array
   worst_row: jax.Array
+  back_to: jax.Array
   learning_rate: jax.Array
   loss: jax.Array
   usual_loss: jax.Array
@@ -44,7 +46,7 @@ class TroubleLog(NamedTuple):
 
 def empty_trouble(size: int) -> TroubleLog:
   """Returns a log with room for `size` bad steps: as many as there can be between two log rows."""
-  numbers = [jnp.zeros((size,), jnp.int32)] * 7
+  numbers = [jnp.zeros((size,), jnp.int32)] * 8
   values = [jnp.zeros((size,), jnp.float32)] * 3
   return TroubleLog(jnp.zeros((), jnp.int32), BadStep(*numbers, *values))
 
@@ -54,22 +56,6 @@ def record(log: TroubleLog, bad: jax.Array, step: BadStep) -> TroubleLog:
   place = jnp.where(bad, log.num, log.steps.tick.shape[0])  # past the end: dropped
   steps = jax.tree.map(lambda kept, new: kept.at[place].set(new, mode="drop"), log.steps, step)
   return TroubleLog(log.num + bad.astype(jnp.int32), steps)
-
-
-def make_bad_step(
-  tick: jax.Array,
-  step: jax.Array,
-  attempt: jax.Array,
-  verdict: jax.Array,
-  findings: Findings,
-  worst_row: jax.Array,
-  rate: jax.Array,
-  loss: jax.Array,
-) -> BadStep:
-  """Returns the record of one step, all [] arrays."""
-  return BadStep(
-    tick, step, attempt, verdict, findings.parts, findings.blocks, worst_row, rate, loss, findings.usual_loss
-  )
 
 
 def _names(mask: int, names: tuple[str, ...]) -> list[str]:
@@ -104,6 +90,7 @@ def entries(
           "tick": int(bad.tick),
           "attempt": int(bad.attempt),
           "verdict": VERDICT_NAMES[Verdict(int(bad.verdict))],
+          "back_to": None if bad.verdict == Verdict.SKIPPED else int(bad.back_to),
           "parts": _names(int(bad.parts), PARTS),
           "blocks": _names(int(bad.blocks), blocks),
           "learning_rate": _number(bad.learning_rate),

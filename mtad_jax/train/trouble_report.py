@@ -17,12 +17,12 @@ _MOST = 3  # parts, blocks, rows and rollbacks named in a line
 class Rollback(NamedTuple):
   """One rollback: the fleet step (tick), the machine's own step, the step it went back to, and the rate after it.
 
-  to_step, learning_rate: None where no later row or record of the machine tells.
+  learning_rate: None where there is no later row.
   """
 
   tick: int
   step: int
-  to_step: int | None
+  to_step: int
   learning_rate: float | None
 
 
@@ -109,7 +109,7 @@ def trouble_line(trouble: Trouble) -> str:
 def rollback_text(rollbacks: tuple[Rollback, ...]) -> str:
   """Returns where a machine's rollbacks led, the last ones named: "step 120 to 100, then at learning rate ..."."""
   shown = rollbacks[-_MOST:]
-  steps = [f"{back.step}" + (f" to {back.to_step}" if back.to_step is not None else "") for back in shown]
+  steps = [f"{back.step} to {back.to_step}" for back in shown]
   text = f"{'last at ' if len(shown) < len(rollbacks) else ''}step {', '.join(steps)}"
   rate = shown[-1].learning_rate
   return text if rate is None else f"{text}; then at learning rate {rate:.2g}"
@@ -163,25 +163,14 @@ def _of_machine(name: str, lane: int, records: list[dict[str, Any]], rows: list[
 
 
 def _rollbacks(lane: int, records: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[Rollback]:
-  """Returns a machine's rollbacks; where each led follows from what the log says of the machine later.
-
-  A machine that is not done goes one own step a tick, so the tick after a rollback at tick t stood at
-  `later step - (later tick - (t + 1))`. A row's figures serve where a still later row has a higher step, which
-  a machine that was done by then would not reach.
-  """
+  """Returns a machine's rollbacks; the rate after one is that of the next row."""
   found = []
-  for index, record in enumerate(records):
-    if record["verdict"] != ROLLED_BACK:
-      continue
-    tick, to_step, rate = record["tick"], None, None
-    later = [row for row in rows if row["step"] > tick and "machine_step" in row]
-    if later and isinstance(later[0].get("learning_rate"), list):
-      rate = later[0]["learning_rate"][lane]
-    if index + 1 < len(records):
-      to_step = records[index + 1]["step"] - (records[index + 1]["tick"] - tick - 1)
-    elif len(later) > 1 and later[1]["machine_step"][lane] > later[0]["machine_step"][lane]:
-      to_step = later[0]["machine_step"][lane] - (later[0]["step"] - tick - 1)
-    found.append(Rollback(tick, record["step"], to_step, rate))
+  for record in records:
+    if record["verdict"] == ROLLED_BACK:
+      later = [row for row in rows if row["step"] > record["tick"]]
+      rates = later[0].get("learning_rate") if later else None
+      rate = rates[lane] if isinstance(rates, list) else None
+      found.append(Rollback(record["tick"], record["step"], record["back_to"], rate))
   return found
 
 
