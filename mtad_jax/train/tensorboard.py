@@ -4,7 +4,7 @@ from typing import Any
 
 from etils import epath
 
-LOSSES = ("loss", "forecast_loss", "reconstruction_loss", "kl", "validation_loss")
+from mtad_jax.train.metrics_file import LOSSES
 
 
 class Tensorboard:

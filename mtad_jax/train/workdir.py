@@ -15,7 +15,6 @@ from etils import epath
 from mtad_jax.config import Config, loads
 
 CONFIG, RUN, FLEET, CALIBRATION = "config.json", "run.json", "fleet.json", "calibration.json"
-METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 # What write_whole, the tables of scores and the metrics file call their files until they are whole.
 _LITTER = re.compile(
