@@ -1,12 +1,15 @@
 """The edge that every command shares: flags in, one clear line and an exit code out.
 
-0 fine, 1 a failure told in one line, 2 wrong usage, 3 every machine retired, 75 stopped by a signal and
-resumable. MTAD_TRACEBACK=1 in the environment shows the traceback behind a failure's line.
+0 fine, 1 a failure told in one line, 2 wrong usage, 3 every machine retired, 75 stopped by SIGTERM or SIGINT and
+to be run again. MTAD_TRACEBACK=1 in the environment shows the traceback behind a failure's line.
 """
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -40,6 +43,23 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     fail(_last_line(error), EXIT_USAGE)
 
 
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+  """SIGTERM ends the block as Ctrl-C does, so that what is half-written is taken away; training has its own way."""
+
+  def interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+  if threading.current_thread() is not threading.main_thread():
+    yield  # only the main thread may set handlers
+    return
+  before = signal.signal(signal.SIGTERM, interrupt)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
 def run(main: Callable[[], int | None]) -> None:
   """Parses the flags, runs `main` and leaves with its exit code; a failure is one line, never a traceback."""
 
@@ -48,7 +68,8 @@ def run(main: Callable[[], int | None]) -> None:
       fail(f"unexpected argument {arguments[1]!r}; every option is a flag: --name=value", EXIT_USAGE)
     logging.set_verbosity(logging.WARNING)
     try:
-      return main() or 0
+      with _terminated_as_interrupted():
+        return main() or 0
     except UsageError as error:
       fail(str(error), EXIT_USAGE)
     except (ValueError, OSError) as error:

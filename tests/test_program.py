@@ -103,6 +103,14 @@ def test_a_fault_of_the_program_is_not_hidden(tmp_path: Path) -> None:
   assert "Traceback" in result.stderr
 
 
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_is_one_line_and_says_run_again(tmp_path: Path, number: str) -> None:
+  body = f"import os, signal, time; os.kill(os.getpid(), signal.{number}); time.sleep(50)"
+  result = call(tmp_path, body)
+  assert result.returncode == 75
+  assert "interrupted; run the same command again" in one_line(result)
+
+
 def test_help_names_the_flags(tmp_path: Path) -> None:
   result = call(tmp_path, "pass", "--help")
   assert "--count" in result.stdout + result.stderr
