@@ -76,6 +76,11 @@ def run(main: Callable[[], int | None]) -> None:
       if os.environ.get("MTAD_TRACEBACK"):
         raise
       fail(str(error), EXIT_FAILURE)
+    except RuntimeError as error:
+      # jax's own: memory of the device used up, another process of the run gone
+      if os.environ.get("MTAD_TRACEBACK") or not type(error).__module__.startswith("jax"):
+        raise
+      fail(f"the device or another process of the run failed: {error}", EXIT_FAILURE)
     except KeyboardInterrupt:
       fail("interrupted; run the same command again", EXIT_STOPPED)
 

@@ -6,6 +6,7 @@ python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RU
 python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
 """
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -141,28 +142,6 @@ def _config() -> Config:
   return config
 
 
-def _run(config: Config, groups: list[Group]) -> int:
-  """Trains and calibrates in a work directory that no other program writes to; returns the exit code."""
-  run: dict[str, Any] = {}
-  other = FLAGS.warm_start
-  if is_writer():
-    run = open_run(FLAGS.workdir, config, describe_fleet(groups), FLAGS.data_dir, FLAGS.source, other)
-    other = run["warm_start"]
-  processes.wait_for_all("work directory opened")
-  about = {"run_id": run.get("run_id"), **written_by()}
-  outcomes = _train(config, groups, about, other)
-  processes.leave()
-  if not all(outcome.finished for outcome in outcomes):
-    return EXIT_STOPPED
-  if is_writer():
-    found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
-    print("\n".join(report_lines(found)))
-  if all(all(outcome.retired.values()) for outcome in outcomes):
-    _tell(["every machine is retired: no model here was trained to its end"])
-    return EXIT_ALL_RETIRED
-  return 0
-
-
 def main() -> int:
   """Trains, then calibrates; returns the exit code."""
   config = _config()
@@ -170,10 +149,25 @@ def main() -> int:
   machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
   groups = prepare_groups(machines, config)
   _tell(describe_groups(groups))
-  if not is_writer():
-    return _run(config, groups)
-  with run_flags.sole_writer(FLAGS.workdir, "train.py"):
-    return _run(config, groups)
+  with contextlib.ExitStack() as held:
+    with processes.first_then_all("open the work directory"):
+      if is_writer():
+        held.enter_context(run_flags.sole_writer(FLAGS.workdir, "train.py"))
+        fleet = describe_fleet(groups)
+        open_run(FLAGS.workdir, config, fleet, FLAGS.data_dir, FLAGS.source, FLAGS.warm_start)
+    run = run_flags.open_workdir(FLAGS.workdir).run
+    about = {"run_id": run["run_id"], **written_by()}
+    outcomes = _train(config, groups, about, run.get("warm_start"))
+    processes.leave()
+    if not all(outcome.finished for outcome in outcomes):
+      return EXIT_STOPPED
+    if is_writer():
+      found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
+      print("\n".join(report_lines(found)))
+  if all(all(outcome.retired.values()) for outcome in outcomes):
+    _tell(["every machine is retired: no model here was trained to its end"])
+    return EXIT_ALL_RETIRED
+  return 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from mtad_jax.train.fleet_step import make_programs, place, state_template
 from mtad_jax.train.log_row import checkpoint_note, log_row, report_of, vector
 from mtad_jax.train.mesh import make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
-from mtad_jax.train.processes import agree, any_process, is_writer
+from mtad_jax.train.processes import agree, any_process, first_then_all, is_writer
 from mtad_jax.train.state import TrainState, is_done, with_params
 from mtad_jax.train.step import MachineArrays, batch_rows
 from mtad_jax.train.stop_signal import stop_on_signal
@@ -138,18 +138,25 @@ class _Runner:
   def _restore(self) -> tuple[int, Any] | None:
     """Returns (step, state) of the newest intact checkpoint, None where there is none; the writer chooses."""
     found = None
-    if self._checkpoints:
-      found = self._checkpoints.restore_newest(self._template, _say)
-      written_by = self._checkpoints.about(found[0]).get("run_id") if found else None
-      if found and written_by != self._about["run_id"]:
-        raise ValueError(
-          f"{self._directory / str(found[0])}: a checkpoint of run {written_by}; this is run {self._about['run_id']}"
-        )
+    with first_then_all("read its checkpoints"):
+      if self._checkpoints:
+        found = self._checkpoints.restore_newest(self._template, _say)
+        self._check_run(found[0] if found else None)
     step = agree(found[0] if found else -1)
     if step >= 0 and not found:
       with Checkpoints(self._directory, read_only=True) as checkpoints:
         found = step, checkpoints.restore(step, self._template)
     return found
+
+  def _check_run(self, step: int | None) -> None:
+    """Raises ValueError where a checkpoint was written by another run."""
+    if step is None or not self._checkpoints:
+      return
+    run_id = self._checkpoints.about(step).get("run_id")
+    if run_id != self._about["run_id"]:
+      raise ValueError(
+        f"{self._directory / str(step)}: a checkpoint of run {run_id}; this is run {self._about['run_id']}"
+      )
 
   def begin(self, first_params: Callable[[], Any] | None) -> TrainState:
     """Returns the state to go on from; opens the log at its tick."""

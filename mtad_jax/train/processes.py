@@ -3,6 +3,9 @@
 Every process must call the agreeing functions alike and in the same order. The first process alone writes files.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -39,12 +42,6 @@ def leave() -> None:
     jax.distributed.shutdown()
 
 
-def wait_for_all(moment: str) -> None:
-  """Returns when every process has come to the same moment, named for messages."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(moment)
-
-
 def describe() -> str:
   """Returns what the fleet is trained on, for a person."""
   num, platform = jax.device_count(), jax.devices()[0].platform
@@ -60,6 +57,23 @@ def is_writer() -> bool:
 def agree(value: int) -> int:
   """Returns the first process's value in every process."""
   return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+@contextmanager
+def first_then_all(what: str) -> Iterator[None]:
+  """Wraps what the first process does alone: where it fails there, the others fail too, rather than wait for it.
+
+  Raises:
+    ValueError: in the other processes, where the first one failed.
+  """
+  try:
+    yield
+  except BaseException:
+    if is_writer():
+      agree(0)
+    raise
+  if not agree(1):
+    raise ValueError(f"process 0 could not {what}; its own message says why")
 
 
 def any_process(flag: bool) -> bool:
