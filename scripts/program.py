@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -44,20 +44,25 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-  """SIGTERM ends the block as Ctrl-C does, so that what is half-written is taken away; training has its own way."""
+def _signals_as_interrupts() -> Iterator[None]:
+  """SIGTERM and SIGINT end the block alike, so that what is half-written is taken away. Training has its own way."""
 
   def interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
-  if threading.current_thread() is not threading.main_thread():
-    yield  # only the main thread may set handlers
-    return
-  before = signal.signal(signal.SIGTERM, interrupt)
+  before: dict[signal.Signals, Any] = {}
+  if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
   try:
     yield
+  except KeyboardInterrupt:
+    for number in before:
+      signal.signal(number, signal.SIG_IGN)  # a second one must not cut the leaving short
+    raise
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      if signal.getsignal(number) is interrupt:
+        signal.signal(number, handler)
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -68,7 +73,7 @@ def run(main: Callable[[], int | None]) -> None:
       fail(f"unexpected argument {arguments[1]!r}; every option is a flag: --name=value", EXIT_USAGE)
     logging.set_verbosity(logging.WARNING)
     try:
-      with _terminated_as_interrupted():
+      with _signals_as_interrupts():
         return main() or 0
     except UsageError as error:
       fail(str(error), EXIT_USAGE)

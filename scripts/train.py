@@ -9,6 +9,7 @@ python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_
 import contextlib
 import dataclasses
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ from mtad_jax.train.loop import Outcome, total_steps, train_group
 from mtad_jax.train.metrics_log import read_metrics
 from mtad_jax.train.processes import is_writer
 from mtad_jax.train.run_file import note_sources, open_run, written_by
+from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.trouble_report import summary_lines
 from mtad_jax.train.warm_start import describe_sources, warm_start
 
@@ -101,7 +103,9 @@ def _first_params(
   return begin
 
 
-def _train(config: Config, groups: list[Group], about: dict, other: str | None) -> list[Outcome]:
+def _train(
+  config: Config, groups: list[Group], about: dict, other: str | None, stop: threading.Event
+) -> list[Outcome]:
   """Returns how each group ended; the groups after one that was stopped by a signal are not begun."""
   outcomes: list[Outcome] = []
   sources: dict[str, str | None] = {}
@@ -116,13 +120,12 @@ def _train(config: Config, groups: list[Group], about: dict, other: str | None) 
     )
     began = time.perf_counter()
     first = _first_params(group, config, other, sources)
-    outcome = train_group(group, index, config, FLAGS.workdir, about, first)
+    outcome = train_group(group, index, config, FLAGS.workdir, about, first, stop)
     outcomes.append(outcome)
     _tell([describe_outcome(index, outcome) + f"; {time.perf_counter() - began:.0f} s"])
     if is_writer():
       _tell(summary_lines(read_metrics(FLAGS.workdir), index))
     if not outcome.finished:
-      _tell(["stopped by a signal; run the same command again to go on"])
       break
   return outcomes
 
@@ -157,9 +160,11 @@ def main() -> int:
         open_run(FLAGS.workdir, config, fleet, FLAGS.data_dir, FLAGS.source, FLAGS.warm_start)
     run = run_flags.open_workdir(FLAGS.workdir).run
     about = {"run_id": run["run_id"], **written_by()}
-    outcomes = _train(config, groups, about, run.get("warm_start"))
+    with stop_on_signal() as stop:
+      outcomes = _train(config, groups, about, run.get("warm_start"), stop)
     processes.leave()
-    if not all(outcome.finished for outcome in outcomes):
+    if stop.is_set() or not all(outcome.finished for outcome in outcomes):
+      _tell(["stopped by a signal; run the same command again to go on"])
       return EXIT_STOPPED
     if is_writer():
       found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])

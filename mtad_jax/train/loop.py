@@ -89,6 +89,7 @@ def train_group(
   workdir: epath.PathLike,
   about: dict[str, Any],
   first_params: Callable[[], Any] | None = None,
+  stop: threading.Event | None = None,
 ) -> Outcome:
   """Trains (or goes on training) one group to its end; checkpoints and metrics land in the work directory.
 
@@ -97,15 +98,17 @@ def train_group(
     about: JSON-able facts written beside every checkpoint.
     first_params: gives the [M, ...] parameters to begin with, called only where there is no checkpoint to go on
       from; None: drawn.
+    stop: ends training, with the state saved, when set; None: SIGTERM and SIGINT do.
 
   Raises:
     ValueError: checkpoints of another config or version, or none intact; a checkpoint or row that cannot be written.
   """
   runner = _Runner(group, index, config, workdir, about)
   try:
-    state = runner.begin(first_params)
-    with stop_on_signal() as stop:
-      return runner.run(state, stop)
+    if stop:
+      return runner.run(runner.begin(first_params), stop)
+    with stop_on_signal() as signalled:
+      return runner.run(runner.begin(first_params), signalled)
   finally:
     runner.close()
 
@@ -191,7 +194,7 @@ class _Runner:
     pace = _Pace(settings.max_dispatch_s)
     shown = settings.progress_bar and sys.stderr.isatty() and is_writer()
     report = self._fetch(state)
-    tick, stopped = int(report.tick[0]), False
+    tick, stopped = int(report.tick[0]), any_process(stop.is_set())
     finished = tick > 0 and self._all_done(report)
     with tqdm(total=self._num_steps, initial=tick, unit="step", disable=not shown) as bar:
       while not finished and not stopped:

@@ -99,7 +99,7 @@ def open_run(
   if (folder / RUN).exists():
     check_same_run(config, read_config(folder), workdir)
     check_same_data(read_json(folder / FLEET, "train.py"), fleet, folder / FLEET)
-    run = {"warm_start": None, **read_json(folder / RUN, "train.py")}
+    run = read_json(folder / RUN, "train.py", ("run_id", "warm_start"))
     if warm_start not in (None, run["warm_start"]):
       raise ValueError(
         f"{folder / RUN}: this run began with --warm_start={run['warm_start']}, not {warm_start};"
