@@ -388,7 +388,7 @@ def test_help_and_an_example(command: str) -> None:
   assert done.code == 1  # absl's own code for --help
   assert done.stderr == ""
   assert f"python scripts/{command} --" in done.stdout
-  assert "--workdir" in done.stdout or "--data_dir" in done.stdout
+  assert any(flag in done.stdout for flag in ("--workdir", "--data_dir", "--config"))
 
 
 def test_newly_scored_files_are_evaluated_against_their_own_labels(trained: Trained, tmp_path: Path) -> None:

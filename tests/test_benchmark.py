@@ -1,0 +1,36 @@
+"""The benchmark runs, and its lines hold what the table says; the figures themselves are the machine's."""
+
+import json
+
+import pytest
+from fleets import TINY, run_here, succeeded
+
+
+def test_both_measures_are_told_as_json_and_as_a_table() -> None:
+  done = succeeded(
+    run_here("benchmark.py", *TINY, "--machines=2", "--metrics=3", "--repeats=3", "--seconds=0.1")
+  )
+  about, guard, checkpoints, *table = done.stdout.splitlines()
+  about, guard, checkpoints = json.loads(about), json.loads(guard), json.loads(checkpoints)
+  assert (about["machines"], about["metrics"], about["window"]) == (2, 3, 8)
+  assert guard["measure"] == "guard"
+  assert guard["ratio_low"] <= guard["ratio"] <= guard["ratio_high"]
+  assert guard["ratio"] == pytest.approx(guard["step_s_on"] / guard["step_s_off"], rel=1.0)
+  assert checkpoints["measure"] == "checkpoints"
+  assert checkpoints["every_steps"] == 50
+  assert 0 < checkpoints["wait_s"] < 10
+  assert checkpoints["share_of_step_time"] == pytest.approx(
+    checkpoints["cost_s"] / (50 * checkpoints["step_s"])
+  )
+  assert "2 machines of 3 metrics on 1 cpu device:" in table[0]
+  assert f"ratio {guard['ratio']:.3f} (" in table[1]
+
+
+def test_one_measure_alone() -> None:
+  done = succeeded(
+    run_here(
+      "benchmark.py", *TINY, "--machines=1", "--metrics=2", "--repeats=1", "--seconds=0.1", "--measure=guard"
+    )
+  )
+  measures = [json.loads(line).get("measure") for line in done.stdout.splitlines() if line.startswith("{")]
+  assert measures == [None, "guard"]
