@@ -251,7 +251,7 @@ def test_every_machine_retired_is_code_3_and_scored_all_the_same(fleet: Path, tm
     assert f"{name}: 5 steps skipped, retired at step " in done.stdout
   assert "every machine is retired" in done.stdout
   scored = succeeded(run_here("score.py", f"--workdir={tmp_path / 'run'}"))
-  assert "web-1: retired at step " in scored.stdout
+  assert "web-1: retired at its state of step " in scored.stdout
   shown = succeeded(run_here("report.py", f"--workdir={tmp_path / 'run'}"))
   assert "report.html" in shown.stdout
   page = (tmp_path / "run" / "report.html").read_text()

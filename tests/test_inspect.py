@@ -544,8 +544,8 @@ def test_machines_without_a_finite_validation_are_served_and_named(run: Path, fl
   params, step, remarks = best_params(run, config, group)
   assert step == 40
   assert remarks == {
-    "db-1": "retired at step 18; its best parameters, of step 40, are scored",
-    "web-1": "retired at step 7; never validated finitely; its last finite parameters are scored",
+    "db-1": "retired at its state of step 18; its best parameters, of step 40, are scored",
+    "web-1": "retired at its state of step 7; never validated finitely; its last finite parameters are scored",
     "web-2": "never validated finitely; its last finite parameters are scored",
   }
   reader = CheckpointReader(group_folder(run))
@@ -557,7 +557,7 @@ def test_machines_without_a_finite_validation_are_served_and_named(run: Path, fl
   done = run_here("calibrate.py", f"--workdir={run}")
   assert "web-2: never validated finitely; its last finite parameters are scored\n" in done.stdout
   done = run_here("score.py", f"--workdir={run}", f"--source={fleet}")
-  assert "web-1: retired at step 7; never validated finitely; its last finite parameters" in done.stdout
+  assert "web-1: retired at its state of step 7; never validated finitely; its last finite parameters" in done.stdout
 
 
 def test_a_machine_not_validated_yet_is_refused(run: Path) -> None:

@@ -479,7 +479,7 @@ def test_notes(workdir: Path) -> None:
 
 def test_retired_machines_are_named_at_the_top_and_in_the_notes(workdir: Path) -> None:
   page = Page(render(read_work(str(workdir)), made="today"))
-  said = f"Retired in training, each scored with its last finite parameters: {EVIL}."
+  said = f"Retired in training, each scored with its best finite parameters: {EVIL}."
   assert page.text.count(said) == 2
   assert page.text.index(said) < page.text.index("Every machine of this scoring")
   (workdir / "run.json").write_text(json.dumps({"run_id": "r1", "retired": [NAMES[0]]}))

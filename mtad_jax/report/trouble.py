@@ -20,7 +20,7 @@ def retired_line(work: Work) -> str:
   names = [trouble.machine for trouble in _troubles(work) if trouble.retired]
   if not names:
     return ""
-  text = f"Retired in training, each scored with its last finite parameters: {', '.join(names)}."
+  text = f"Retired in training, each scored with its best finite parameters: {', '.join(names)}."
   return f'<p class="absent">{html.escape(text)}</p>'
 
 

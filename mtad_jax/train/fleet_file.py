@@ -177,7 +177,7 @@ def _serving(
   told: dict[str, str] = {}
   current, unready = [], []
   for lane, (loss, best, validated, step, retired) in enumerate(zip(*columns, strict=True)):
-    end = f"retired at step {step}; " if retired else ""
+    end = f"retired at its state of step {step}; " if retired else ""
     if loss is not None:
       if retired:
         told[names[lane]] = f"{end}its best parameters, of step {best}, are scored"
