@@ -14,6 +14,7 @@ from mtad_jax.data.machine import Machine
 from mtad_jax.train import loop, objective
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_file import best_params, describe_fleet, read_fleet
+from mtad_jax.train.fleet_step import make_programs
 from mtad_jax.train.loop import train_group
 from mtad_jax.train.metrics_log import read_metrics
 from mtad_jax.train.trouble_report import summary_lines
@@ -51,10 +52,10 @@ def poisoned(group: Group, lane: int, rows: slice) -> Group:
   return group._replace(machines=machines)
 
 
-def train(workdir, group: Group, config):
+def train(workdir, group: Group, config, first_params=None):
   workdir.mkdir(exist_ok=True)
   write_json(workdir / FLEET, describe_fleet([group]))
-  return train_group(group, 0, config, workdir, {"run_id": "x", "versions": {}})
+  return train_group(group, 0, config, workdir, {"run_id": "x", "versions": {}}, first_params)
 
 
 def state_of(workdir):
@@ -107,13 +108,36 @@ def unsafe_likelihood(reconstruction, actual):
   return -jnp.mean(jnp.log(density + 1e-35), axis=(1, 2))
 
 
+def collapsed(group: Group, config, metric: int):
+  """Returns drawn parameters but for one metric, reconstructed as exactly 0 with a variance of 2e-9 and no floor.
+
+  There the original's training takes a metric that never moves: its likelihood has no upper bound.
+  """
+  programs = make_programs(config, len(group.metrics), group.targets)
+  params = programs.init(np.arange(len(group.names), dtype=np.uint32)).params
+  heads = {name: dict(params["vae"][name]) for name in ("mean", "variance")}
+  for name, bias in (("mean", 0.0), ("variance", -20.0)):
+    heads[name]["kernel"] = heads[name]["kernel"].at[:, :, metric].set(0.0)
+    heads[name]["bias"] = heads[name]["bias"].at[:, metric].set(bias)
+  return {**params, "vae": {**params["vae"], **heads}}
+
+
 def test_with_the_original_programs_likelihood_the_guard_brings_the_run_home(tmp_path, monkeypatch):
+  """A metric that never moved moves in one row: its density underflows, the gradient is NaN, and it is told so."""
   monkeypatch.setattr(objective, "reconstruction_loss", unsafe_likelihood)
   config = tiny.make_config(**TORTURE)
   group = prepare_groups([hard_machine(f"machine-{i}", i) for i in range(3)], config)[0]
-  outcome = train(tmp_path / "run", group, config)
+  for machine in group.machines:
+    machine.train.values[:, 2] = 0.0
+    machine.train.values[60, 2] = 1.0
+  params = collapsed(group, config, metric=2)
+  outcome = train(tmp_path / "run", group, config, lambda: params)
   assert_comes_home(tmp_path / "run", group, config, outcome)
-  assert sum(outcome.num_skipped.values()) > 0  # else nothing was put to the test
+  records = [record for row in read_metrics(tmp_path / "run") for record in row.get("trouble", [])]
+  for name in group.names:
+    mine = [record for record in records if record["machine"] == name and "vae" in record["blocks"]]
+    # the row of its batch that moved is among the windows told; its loss was finite and said nothing
+    assert any(set(record["rows"]) & set(range(61, 69)) and record["loss"] is not None for record in mine), name
 
 
 @pytest.mark.parametrize(
@@ -187,3 +211,32 @@ def test_a_machine_that_never_validates_finitely_is_scored_with_its_last_paramet
   tree = state_of(tmp_path / "run")
   assert_equal(lanes(tree["params"], [1]), lanes(params, [1]))
   assert_equal(lanes(tree["best_params"], [0, 2]), lanes(params, [0, 2]))
+
+
+@pytest.mark.parametrize("stop_at", [4, 6, 7])
+def test_stopped_between_two_log_rows_after_all_have_retired_loses_no_row(tmp_path, monkeypatch, stop_at):
+  """Whether a run is at its end is asked where a row is due: the last bad steps are still to be told."""
+  config = tiny.make_config(
+    train={**GUARD, "max_rollbacks": 0, "log_every_steps": 10, "validate_every_steps": 10}
+  )
+  group = tiny.make_group(config)
+  for lane in range(3):
+    group = poisoned(group, lane, slice(0, 260))
+  whole = train(tmp_path / "whole", group, config)
+  assert all(whole.retired.values())
+  calls = {"count": 0}
+
+  def slowly(pace):
+    calls["count"] += 1
+    if calls["count"] == stop_at:
+      signal.raise_signal(signal.SIGTERM)
+    return 1
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop._Pace, "num_steps", slowly)
+    stopped = train(tmp_path / "cut", group, config)
+  assert (stopped.step, stopped.finished) == (stop_at, False)
+  assert train(tmp_path / "cut", group, config) == whole
+  assert_equal(state_of(tmp_path / "whole"), state_of(tmp_path / "cut"))
+  logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut")]
+  assert logs[0] == logs[1]

@@ -195,7 +195,8 @@ class _Runner:
     shown = settings.progress_bar and sys.stderr.isatty() and is_writer()
     report = self._fetch(state)
     tick, stopped = int(report.tick[0]), any_process(stop.is_set())
-    finished = tick > 0 and self._all_done(report)
+    was_marked = tick == self._num_steps or any(tick % every == 0 for every in events)
+    finished = tick > 0 and was_marked and self._all_done(report)  # else the last row is still to be written
     with tqdm(total=self._num_steps, initial=tick, unit="step", disable=not shown) as bar:
       while not finished and not stopped:
         boundary = min(tick + every - tick % every for every in events)
