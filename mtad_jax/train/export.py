@@ -176,7 +176,7 @@ def export_machine(
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     own = {name: value for name, value in run.items() if name != "warm_start_from"}
     if "warm_start_from" in run:
-      own["warm_start_from"] = {machine: run["warm_start_from"][machine]}
+      own["warm_start_from"] = {machine: run["warm_start_from"].get(machine)}
     write_json(made / RUN, {**own, "run_id": run_id, "created": created, "exported_from": origin})
     if place.exists():
       place.rmdir()  # empty, or this fails

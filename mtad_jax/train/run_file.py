@@ -127,4 +127,6 @@ def open_run(
 def note_sources(workdir: epath.PathLike, sources: dict[str, str | None]) -> None:
   """Writes into run.json which machine of the other run each machine began from; None: drawn."""
   file = epath.Path(workdir) / RUN
-  write_json(file, {**read_json(file, "train.py"), "warm_start_from": sources})
+  run = read_json(file, "train.py")
+  # a resumed run asks for the sources of those groups alone that had no checkpoint yet
+  write_json(file, {**run, "warm_start_from": {**run.get("warm_start_from", {}), **sources}})
