@@ -8,6 +8,7 @@ python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_
 
 import contextlib
 import dataclasses
+import signal
 import statistics
 import threading
 import time
@@ -125,7 +126,7 @@ def _train(
     _tell([describe_outcome(index, outcome) + f"; {time.perf_counter() - began:.0f} s"])
     if is_writer():
       _tell(summary_lines(read_metrics(FLAGS.workdir), index))
-    if not outcome.finished:
+    if stop.is_set() or not outcome.finished:
       break
   return outcomes
 
@@ -162,8 +163,12 @@ def main() -> int:
     about = {"run_id": run["run_id"], **written_by()}
     with stop_on_signal() as stop:
       outcomes = _train(config, groups, about, run.get("warm_start"), stop)
+    stopped = stop.is_set() or not all(outcome.finished for outcome in outcomes)
+    if stopped:
+      for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # all is saved: a second one must not change the exit code
     processes.leave()
-    if stop.is_set() or not all(outcome.finished for outcome in outcomes):
+    if stopped:
       _tell(["stopped by a signal; run the same command again to go on"])
       return EXIT_STOPPED
     if is_writer():

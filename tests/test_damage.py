@@ -3,10 +3,7 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +70,12 @@ def drop_about(run: Path) -> None:
   shutil.rmtree(newest(run) / "about")
 
 
+def empty(run: Path) -> None:
+  for path in newest(run).rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"")
+
+
 def delete_half(run: Path) -> None:
   for path in (newest(run) / "state").iterdir():
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -98,7 +101,7 @@ def litter(run: Path) -> list[str]:
   return [str(path) for path in run.rglob("*") if path.name.startswith(".") or "tmp" in path.name]
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, drop_manifest, drop_about, delete_half])
+@pytest.mark.parametrize("damage", [truncate, flip, empty, drop_manifest, drop_about, delete_half])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
   run: Path, whole: Path, fleet: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -116,6 +119,36 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
   assert f"resumed at step {BEFORE} of {LAST}" in done.stdout
   assert (newest(run).parent / f"{LAST}.damaged").is_dir()
   assert_as_never_damaged(run, whole)
+
+
+METADATA = ("_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/manifest.ocdbt")
+
+
+def test_each_missing_file_of_metadata_is_named_by_every_command(run: Path, fleet: Path) -> None:
+  for name in METADATA:
+    before = files_of(run)
+    hidden = (newest(run) / name).rename(run.parent / "hidden")
+    told = f"group-0: step {LAST}: {name} is missing"
+    refused(run_here("score.py", f"--workdir={run}"), 1, told)
+    shown = run_here("inspect_checkpoint.py", f"--workdir={run}").stdout
+    assert "DAMAGED: " in shown
+    assert told in shown
+    hidden.rename(newest(run) / name)
+    assert files_of(run) == before
+
+
+def test_calibrating_with_the_step_before_a_damaged_one_warns_and_can_be_scored(run: Path) -> None:
+  drop_manifest(run)
+  before = files_of(run)
+  done = run_here("calibrate.py", f"--workdir={run}")
+  assert done.code == 0
+  (line,) = done.stderr.splitlines()
+  assert line.startswith(f"warning: step {LAST} is passed over: ")
+  assert f"group-0: step {LAST}: state/manifest.ocdbt is missing" in line
+  after = files_of(run)
+  assert [name for name in after if after[name] != before.get(name)] == ["calibration.json"]
+  assert set(after) == set(before)
+  succeeded(run_here("score.py", f"--workdir={run}"))
 
 
 def test_an_empty_folder_named_like_a_step_is_none(run: Path, whole: Path, fleet: Path) -> None:
@@ -256,29 +289,3 @@ def test_every_machine_retired_is_code_3_and_scored_all_the_same(fleet: Path, tm
   assert "report.html" in shown.stdout
   page = (tmp_path / "run" / "report.html").read_text()
   assert "etired" in page
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_first_step_compiles_ends_in_seconds_with_code_75(
-  fleet: Path, whole: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-  """Twice, as impatient people and schedulers send it."""
-  command = [sys.executable, str(fleets.SCRIPTS / "train.py"), *SETTINGS, f"--source={fleet}"]
-  with subprocess.Popen(
-    [*command, f"--workdir={tmp_path / 'run'}"],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-  ) as process:
-    assert process.stdout is not None
-    while "steps of 16 windows" not in (line := process.stdout.readline()):
-      assert line, "training did not begin"
-    time.sleep(0.5)
-    process.send_signal(number)
-    time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-  assert process.returncode == 75, err
-  succeeded(train(fleet, tmp_path / "run"))
-  assert_as_never_damaged(tmp_path / "run", whole)
