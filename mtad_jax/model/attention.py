@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtad_jax.model.pair_logits import pair_logits
+
 
 class GraphAttention(nn.Module):
   """Attention over N nodes of length D; feature-oriented or time-oriented by what the caller passes."""
@@ -32,8 +34,8 @@ class GraphAttention(nn.Module):
       left = nn.Dense(width, name="left")(nodes)  # [B, N, A]
       right = nn.Dense(width, use_bias=False, name="right")(nodes)
       weight = self.param("weight", glorot, (width, 1))[:, 0]
-      pairs = nn.leaky_relu(left[:, :, None, :] + right[:, None, :, :], self.leaky_slope)  # [B, N, N, A]
-      logits = pairs @ weight  # [B, N, N]
+      sides = jnp.swapaxes(left, 1, 2), jnp.swapaxes(right, 1, 2)  # [B, A, N]
+      logits = pair_logits(*sides, weight, self.leaky_slope)  # [B, N, N]
     else:
       left = nodes @ self.param("left", glorot, (length, 1))  # [B, N, 1]
       right = nodes @ self.param("right", glorot, (length, 1))

@@ -2,12 +2,28 @@
 
 r_t = sigmoid(W_r x_t + U_r h + b_r), u_t = sigmoid(W_u x_t + U_u h + b_u),
 n_t = tanh(W_n x_t + b_n + r_t * (U_n h + c)), h_t = (1 - u_t) n_t + u_t h, h_0 = 0.
-The input products of all rows are one product outside the scan.
+The input products of all rows are formed outside the loop over time.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from mtad_jax.model.recurrence import InputProducts, all_states, last_state
+
+
+class _Input(nn.Module):
+  """The inputs' share of the gates, reset and update apart from the candidate: no copy joins or cuts them later."""
+
+  hidden_size: int
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> InputProducts:
+    size = self.hidden_size
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], 3 * size))
+    bias = self.param("bias", nn.initializers.zeros, (3 * size,))
+    cuts = (slice(0, 2 * size), slice(2 * size, None))
+    return InputProducts(*(inputs @ kernel[:, cut] + bias[cut][None, None, :] for cut in cuts))
 
 
 class GRU(nn.Module):
@@ -16,21 +32,12 @@ class GRU(nn.Module):
   hidden_size: int
 
   @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Returns the states [B, W, H] of inputs [B, W, D]."""
+  def __call__(self, inputs: jax.Array, last_only: bool) -> jax.Array:
+    """Returns the states [B, W, H] of inputs [B, W, D], or the last one alone [B, H], which has no gradient."""
     size = self.hidden_size
-    projected = nn.Dense(3 * size, name="input")(inputs)  # [B, W, 3H]
+    products = _Input(size, name="input")(jnp.swapaxes(inputs, 0, 1))  # [W, B, .]
     recurrent = self.param("recurrent", nn.initializers.orthogonal(), (size, 3 * size))
     candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (size,))
-
-    def step(state: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array]:
-      products = state @ recurrent  # [B, 3H]
-      gates = jax.nn.sigmoid(row[:, : 2 * size] + products[:, : 2 * size])
-      reset, update = gates[:, :size], gates[:, size:]
-      candidate = jnp.tanh(row[:, 2 * size :] + reset * (products[:, 2 * size :] + candidate_bias[None, :]))
-      state = (1 - update) * candidate + update * state
-      return state, state
-
-    start = jnp.zeros((inputs.shape[0], size), inputs.dtype)
-    _, states = jax.lax.scan(step, start, jnp.swapaxes(projected, 0, 1))  # [W, B, H]
-    return jnp.swapaxes(states, 0, 1)
+    if last_only:
+      return last_state(products, recurrent, candidate_bias)
+    return jnp.swapaxes(all_states(products, recurrent, candidate_bias), 0, 1)

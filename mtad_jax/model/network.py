@@ -51,12 +51,13 @@ class Network(nn.Module):
     )
     by_time, time_weights = GraphAttention(gatv2, width, slope, name="time_attention")(rows)
     joined = jnp.concatenate([rows, jnp.swapaxes(by_feature, 1, 2), by_time], axis=-1)  # [B, W, 3F]
-    states = GRU(config.hidden_size, name="gru")(joined)  # [B, W, H]
+    states = GRU(config.hidden_size, name="gru")(joined, last_only=last_row_only)  # [B, W, H], or [B, H]
+    last = states if last_row_only else states[:, -1]
     forecast, reconstruction = None, None
     if config.run_mode is not RunMode.RECONSTRUCTING:
       forecast = Forecaster(
         config.forecast_size, config.forecast_layers, self.num_targets, name="forecaster"
-      )(states[:, -1])
+      )(last)
     if config.run_mode is not RunMode.FORECASTING:
       reconstruction = VAE(
         latent_size=config.latent_size,
@@ -66,7 +67,7 @@ class Network(nn.Module):
         log_variance_min=config.log_variance_min,
         log_variance_max=config.log_variance_max,
         name="vae",
-      )(states[:, -1] if last_row_only else states, noise)
+      )(states, noise)
     return Outputs(forecast, reconstruction, feature_weights, time_weights)
 
 
@@ -92,7 +93,7 @@ def apply(
     params: one machine's tree from `init_params`.
     windows: scaled rows, float32.
     noise: [B, W, Z] standard normal draws for the VAE's code; None takes the mean code.
-    last_row_only: reconstruct the window's last row alone, as scoring needs it.
+    last_row_only: reconstruct the window's last row alone, as scoring needs it; without a gradient.
   """
   network = Network(settings, num_targets)
   outputs = network.apply({"params": params}, windows, noise, last_row_only)

@@ -1,0 +1,72 @@
+"""GATv2's logits e_ij = sum_k w_k LeakyReLU(l_ik + r_jk) without the [N, N, A] values behind them, either way.
+
+In: the two projections of N nodes. Out: [N, N]. Forward and backward are loops that add a chunk of terms at a
+time to arrays of the result's size, with the nodes in the innermost axis. On the CPU that is one
+vectorised pass in cache, where storing the pairs moves gigabytes; on a GPU nothing but the results is written.
+LeakyReLU(x) = x s(x) with s its slope there, so the weight's gradient needs no pass of its own:
+dw_k = sum_i l_ik p_ik + sum_j r_jk q_jk with p_ik = sum_j g_ij s(l_ik + r_jk), q_jk = sum_i g_ij s(l_ik + r_jk).
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+MOST_TERMS = 16  # added per pass; more make the program longer to compile and no faster
+
+
+def _chunks(array: jax.Array, axis: int) -> jax.Array:
+  """Returns [chunks, terms, ...]: the axis moved to the front, cut evenly, the last chunk filled up with zeros."""
+  moved = jnp.moveaxis(array, axis, 0)
+  length = moved.shape[0]
+  num_chunks = -(-length // MOST_TERMS)
+  terms = -(-length // num_chunks)
+  filled = jnp.pad(moved, ((0, num_chunks * terms - length), *((0, 0),) * (moved.ndim - 1)))
+  return filled.reshape(num_chunks, terms, *moved.shape[1:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def pair_logits(left: jax.Array, right: jax.Array, weight: jax.Array, slope: float) -> jax.Array:
+  """Returns e [B, N, N] with e_ij = sum_k weight_k LeakyReLU(left_ki + right_kj).
+
+  Args:
+    left, right: [B, A, N] projections of the nodes. weight: [A]. slope: of LeakyReLU below 0.
+  """
+  batch, _, num_nodes = left.shape
+
+  def add(logits: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    for one, other, factor in zip(*chunk, strict=True):  # [B, N], [B, N], []
+      pairs = one[:, :, None] + other[:, None, :]
+      logits = logits + factor * jnp.where(pairs >= 0, pairs, slope * pairs)
+    return logits, None
+
+  start = jnp.zeros((batch, num_nodes, num_nodes), left.dtype)
+  return lax.scan(add, start, (_chunks(left, 1), _chunks(right, 1), _chunks(weight, 0)))[0]
+
+
+def _slopes_sum(own: jax.Array, other: jax.Array, gradient: jax.Array, slope: float) -> jax.Array:
+  """Returns [B, A, N]: sum_j gradient_ji s(own_ki + other_kj); gradient [B, N, N], own and other [B, A, N]."""
+
+  def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    for o, g in zip(*chunk, strict=True):  # [B, A], [B, N]
+      rising = own + o[:, :, None] >= 0
+      total = total + jnp.where(rising, g[:, None, :], slope * g[:, None, :])
+    return total, None
+
+  return lax.scan(add, jnp.zeros_like(own), (_chunks(other, 2), _chunks(gradient, 1)))[0]
+
+
+def _forward(left: jax.Array, right: jax.Array, weight: jax.Array, slope: float) -> tuple[jax.Array, tuple]:
+  return pair_logits(left, right, weight, slope), (left, right, weight)
+
+
+def _backward(slope: float, residuals: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  left, right, weight = residuals
+  of_left = _slopes_sum(left, right, jnp.swapaxes(gradient, 1, 2), slope)
+  of_right = _slopes_sum(right, left, gradient, slope)
+  of_weight = jnp.sum(left * of_left + right * of_right, axis=(0, 2))
+  return of_left * weight[None, :, None], of_right * weight[None, :, None], of_weight
+
+
+pair_logits.defvjp(_forward, _backward)
