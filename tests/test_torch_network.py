@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +14,6 @@ from mtad_jax.model.network import apply, init_params
 from mtad_jax.train.objective import window_losses
 
 torch = pytest.importorskip("torch", reason="PyTorch, the yardstick's framework, is an optional extra: torch")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import torch_network  # noqa: E402  # where torch is absent there is nothing to import
 
 TOLERANCE = 1e-4
