@@ -63,7 +63,9 @@ class JaxSide:
     created = time.perf_counter() - began
     hits = self._cache_hits
     first_score = self.score(1)["seconds"]
-    cache = "off" if jax.config.values.get("jax_compilation_cache_dir") is None else "hit" if hits else "filled"
+    cache = (
+      "off" if jax.config.values.get("jax_compilation_cache_dir") is None else "hit" if hits else "filled"
+    )
     return {
       "train_s": self._training.step_s,
       "score_s": self.score(2)["seconds"] / 2,

@@ -7,6 +7,7 @@ machine, which is what a loop over the machines gives.
 
 import contextlib
 import dataclasses
+import os
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +71,7 @@ def measure(combination: Combination, measuring: Measuring) -> list[dict[str, An
   Raises:
     ValueError: a side failed, in one line.
   """
+  load = os.getloadavg()[0]  # before the sides start: what else keeps the cores busy
   with contextlib.ExitStack() as stack:
     sides = {side: stack.enter_context(_start(side, combination, measuring)) for side in measuring.sides}
     warm = {side: process.ask("warm_up") for side, process in sides.items()}
@@ -93,6 +95,7 @@ def measure(combination: Combination, measuring: Measuring) -> list[dict[str, An
         "matmul": measuring.matmul,
         **process.about,
         "repeats": measuring.repeats,
+        "load_average": load,
         "train_windows_s": statistics.median(_rates(train[side], machines * config.train.batch_size)),
         "score_windows_s": statistics.median(_rates(score[side], machines * config.detect.score_batch)),
         "train_step_s": statistics.median(train[side]),
@@ -191,6 +194,12 @@ def _reached(
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
   """Yields the aligned table of all combinations, then what was found beside the rates."""
+  for side in dict.fromkeys(row["side"] for row in rows):
+    one = next(row for row in rows if row["side"] == side)
+    set_there = " ".join(f"{name}={value}" for name, value in one["environment"].items()) or "nothing"
+    yield (
+      f"{side}: {one['framework']} on {one['device']}, {one['matmul']} products; allocators and threads: {set_there}"
+    )
   header = ["attention", "data", "metrics", "hidden", "machines", "side", "train/s", "score/s"]
   header += ["jax trains", "jax scores", "peak MiB", "jax's share"]
   cells = [header]
@@ -210,7 +219,8 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         f"{about} compiled in {row['compile_s']:.1f} s, scoring in {row['score_compile_s']:.1f} s (cache"
         f" {row['compile_cache']}); a step has {row['flops'] / 1e9:.1f} GFLOP of products,"
         f" {row['matmul_share']:.0%} of {row['matmul_gflop_s']:.0f} GFLOP/s, and moves"
-        f" {row['product_bytes'] / 1e9:.2f} GB for them, {row['copy_share']:.0%} of {row['copy_gb_s']:.1f} GB/s"
+        f" {row['product_bytes'] / 1e9:.2f} GB for them, {row['copy_share']:.0%} of {row['copy_gb_s']:.1f} GB/s;"
+        f" the program holds {row['program_bytes'] / MIB:.0f} MiB"
       )
     else:
       yield (

@@ -90,8 +90,9 @@ class FactoredAttention(GraphAttention):
       return functional.leaky_relu(left + right.transpose(1, 2), self.slope)
     left = functional.linear(nodes, self.pair.weight[:, :length], self.pair.bias)
     right = functional.linear(nodes, self.pair.weight[:, length:])
-    pairs = functional.leaky_relu(left[:, :, None] + right[:, None], self.slope)  # [B, N, N, A]
-    return torch.matmul(pairs, self.weight).squeeze(3)
+    pairs = left[:, :, None] + right[:, None]  # [B, N, N, A]
+    # in place: the only array of pairs that is kept for the backward pass, which needs the result alone
+    return torch.matmul(functional.leaky_relu(pairs, self.slope, inplace=True), self.weight).squeeze(3)
 
 
 class Reconstruction(NamedTuple):

@@ -159,7 +159,8 @@ def test_the_jax_side_is_measured_end_to_end() -> None:
   # the forward pass of the GRU alone: 2 machines, 16 windows, 8 rows, state 8 to 3 gates of 8
   assert row["flops"] > 3 * 2 * 16 * 8 * 2 * 8 * 24
   assert 0 < row["matmul_share"] < 1
-  header, line, detail = table
+  about, header, line, detail = table
+  assert about.startswith(f"jax: jax {jax.__version__} on cpu, ")
   assert [header.index(name) for name in ("data", "side")] == [line.index(name) for name in ("tiny", "jax")]
   assert f"{row['train_windows_s']:.1f}" in line
   assert detail.startswith("static tiny hidden 8 jax: compiled in ")
