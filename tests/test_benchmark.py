@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from fleets import TINY, run_here, succeeded
+from fleets import TINY, refused, run_here, succeeded
 
 
 def test_both_measures_are_told_as_json_and_as_a_table() -> None:
@@ -34,3 +34,18 @@ def test_one_measure_alone() -> None:
   )
   measures = [json.loads(line).get("measure") for line in done.stdout.splitlines() if line.startswith("{")]
   assert measures == [None, "guard"]
+
+
+@pytest.mark.parametrize(
+  ("flag", "told"),
+  [
+    ("--sizes=smd", "--sizes=smd: NAME:METRICS is wanted"),
+    ("--sizes=smd:none", "--sizes=smd:none: NAME:METRICS is wanted"),
+    ("--attention=static,gat", "--attention=gat: choose of static, gatv2"),
+    ("--sides=jax,tensorflow", "--sides=tensorflow: choose of jax, torch, torch_factored"),
+    ("--machines=0", "--machines=0: a whole number above 0 is wanted"),
+    ("--hidden=150,many", "--hidden=many: a whole number above 0 is wanted"),
+  ],
+)
+def test_flags_that_cannot_be_are_refused_by_name(flag: str, told: str) -> None:
+  refused(run_here("benchmark.py", *TINY, "--measure=speed", flag), 2, told)

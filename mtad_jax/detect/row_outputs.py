@@ -5,7 +5,7 @@ pass of the window before row p gives the forecast of p and the reconstruction o
 is run once. Batches have one fixed shape: a row's figures do not depend on what else is scored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -68,6 +68,11 @@ def _one_machine(params: Any, values: jax.Array, next_rows: jax.Array, *, config
   return _Batch(outputs.forecast, found.mean if found else None, found.variance if found else None)
 
 
+def make_forward(config: Config, num_targets: int) -> Callable[[Any, jax.Array, np.ndarray], _Batch]:
+  """Returns the compiled pass (stacked params, values [M, T, F], next_rows [B]) -> one batch of every machine."""
+  return jax.jit(jax.vmap(partial(_one_machine, config=config, num=num_targets), in_axes=(0, 0, None)))
+
+
 def compute_row_outputs(
   params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int
 ) -> list[RowOutputs]:
@@ -86,7 +91,7 @@ def compute_row_outputs(
   values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
   for i, x in enumerate(series):
     values[i, : len(x)] = x
-  forward = jax.jit(jax.vmap(partial(_one_machine, config=config, num=num_targets), in_axes=(0, 0, None)))
+  forward = make_forward(config, num_targets)
   values_on_device = jnp.array(values, copy=True)
   del values
   found: list[list[np.ndarray]] = [[], [], []]
