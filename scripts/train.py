@@ -54,7 +54,8 @@ def describe_groups(groups: list[Group]) -> list[str]:
   lines = []
   for index, group in enumerate(groups):
     lines.append(
-      f"group {index}: {len(group.machines)} machines, {len(group.metrics)} metrics, {len(group.targets)} scored"
+      f"{group.title(index)}: {len(group.machines)} machines, {len(group.metrics)} metrics,"
+      f" {len(group.targets)} scored"
     )
     for machine in group.machines:
       notes = machine.notes
@@ -76,10 +77,10 @@ def describe_groups(groups: list[Group]) -> list[str]:
   return lines
 
 
-def describe_outcome(index: int, outcome: Outcome) -> str:
+def describe_outcome(title: str, outcome: Outcome) -> str:
   """Returns one line on how a group's training ended."""
   losses = {name: loss for name, loss in outcome.best_loss.items() if loss < float("inf")}
-  text = f"group {index}: step {outcome.step}; lowest validation loss: "
+  text = f"{title}: step {outcome.step}; lowest validation loss: "
   if not losses:
     return text + "none was finite"
   worst = max(losses, key=lambda name: losses[name])
@@ -111,11 +112,12 @@ def _train(
   outcomes: list[Outcome] = []
   sources: dict[str, str | None] = {}
   for index, group in enumerate(groups):
-    num_steps = total_steps(config, len(group.machines))
+    num_steps = total_steps(config, group.extent.num_machines)
     windows = num_steps * config.train.batch_size * len(group.machines)
     _tell(
       [
-        f"group {index}: {num_steps} steps of {config.train.batch_size} windows for {len(group.machines)} machines:"
+        f"{group.title(index)}: {num_steps} steps of {config.train.batch_size} windows for"
+        f" {len(group.machines)} machines:"
         f" a budget of {windows:,} windows, on {processes.describe()}"
       ]
     )
@@ -123,7 +125,7 @@ def _train(
     first = _first_params(group, config, other, sources)
     outcome = train_group(group, index, config, FLAGS.workdir, about, first, stop)
     outcomes.append(outcome)
-    _tell([describe_outcome(index, outcome) + f"; {time.perf_counter() - began:.0f} s"])
+    _tell([describe_outcome(group.title(index), outcome) + f"; {time.perf_counter() - began:.0f} s"])
     if is_writer():
       _tell(summary_lines(read_metrics(FLAGS.workdir), index))
     if stop.is_set() or not outcome.finished:

@@ -1,11 +1,12 @@
 """The fleet's programs: one machine's step mapped over all of them, many steps to a dispatch.
 
 This is the one place where training meets the machine axis. The number of steps is an argument of the compiled
-program, so that dispatches of any length share it and a run's figures do not depend on how it was cut.
+program, so that dispatches of any length share it and a run's figures do not depend on how it was cut. The blocks of
+a group have equal shapes and share one compiled program as well.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from mtad_jax.train.step import MachineArrays, train_step, validate
 
 
 class FleetPrograms(NamedTuple):
-  """The compiled functions of one group, for states and arrays that lie on the mesh.
+  """The compiled functions of groups of equal metrics, for states and arrays that lie on the mesh.
 
   init(machine_ids [M]) -> state. run(state, arrays, num, total) -> state after `num` more steps of a run of
   `total`. validate(state, arrays) -> (state, Losses of [M]). clear_report(state) -> state with empty loss sums
@@ -35,15 +36,25 @@ class FleetPrograms(NamedTuple):
   clear_report: Callable[[TrainState], TrainState]
 
 
-def place(arrays: FleetArrays, mesh: Mesh | None = None) -> MachineArrays:
-  """Returns the fleet's arrays on the mesh (default: all devices), padded to it, as copies."""
-  return MachineArrays(*to_mesh(tuple(arrays), mesh or make_mesh()))
+def place(arrays: FleetArrays, mesh: Mesh | None = None, num_lanes: int = 0) -> MachineArrays:
+  """Returns the fleet's arrays on the mesh (default: all devices), padded to it and to num_lanes, as copies."""
+  return MachineArrays(*to_mesh(tuple(arrays), mesh or make_mesh(), num_lanes))
 
 
 def make_programs(
   config: Config, num_metrics: int, targets: tuple[int, ...], mesh: Mesh | None = None
 ) -> FleetPrograms:
-  """Returns the programs for machines with `num_metrics` inputs and these target columns."""
+  """Returns the programs for machines with `num_metrics` inputs and these target columns.
+
+  Asked again for the same ones, it gives the same, compiled already where the shapes are the same too.
+  """
+  return _make_programs(config, num_metrics, targets, mesh or make_mesh())
+
+
+@lru_cache(maxsize=1)
+def _make_programs(
+  config: Config, num_metrics: int, targets: tuple[int, ...], mesh: Mesh
+) -> FleetPrograms:
   fleet_step = jax.vmap(partial(train_step, config=config, targets=targets), in_axes=(0, 0, None))
   one_init = partial(init_state, config=config, num_metrics=num_metrics, num_targets=len(targets))
   one_validation = partial(validate, config=config, targets=targets)
@@ -57,7 +68,7 @@ def make_programs(
     return state._replace(sums=sums, trouble=state.trouble._replace(num=jnp.zeros_like(state.trouble.num)))
 
   # Each device runs its own machines: without shard_map the loops over all lanes would wait for one another.
-  spread = partial(jax.shard_map, mesh=mesh or make_mesh(), out_specs=MACHINES, check_vma=False)
+  spread = partial(jax.shard_map, mesh=mesh, out_specs=MACHINES, check_vma=False)
   return FleetPrograms(
     init=jax.jit(spread(jax.vmap(one_init), in_specs=MACHINES)),
     run=jax.jit(spread(run, in_specs=(MACHINES, MACHINES, P(), P())), donate_argnums=0),

@@ -20,16 +20,19 @@ def make_mesh() -> Mesh:
   return Mesh(np.array(jax.devices()), ("machine",))
 
 
-def to_mesh(tree: Any, mesh: Mesh) -> Any:
+def to_mesh(tree: Any, mesh: Mesh, num_lanes: int = 0) -> Any:
   """Returns [M, ...] host arrays as device arrays [M', ...], M' the next multiple of the number of devices.
 
   The device arrays share no memory with `tree`; every process must hold the whole of it.
+
+  Args:
+    num_lanes: M' is at least this, so that blocks of different sizes have equal shapes.
   """
   sharding = NamedSharding(mesh, MACHINES)
 
   def put(array: Any) -> jax.Array:
     host = np.asarray(array)
-    lanes = np.arange(-(-len(host) // mesh.size) * mesh.size)
+    lanes = np.arange(-(-max(len(host), num_lanes) // mesh.size) * mesh.size)
     padded = host[np.where(lanes < len(host), lanes, 0)]  # indexing copies
     return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
 
