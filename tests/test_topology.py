@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import score_part
 import tiny
 import train_part
 
@@ -80,3 +81,16 @@ def test_a_run_moves_between_devices_and_processes(tmp_path):
   for row, wanted in zip(rows[1:], rows_whole[1:], strict=True):
     np.testing.assert_allclose(row["loss"], wanted["loss"], atol=1e-4)
     np.testing.assert_allclose(row["validation_loss"], wanted["validation_loss"], atol=1e-4)
+
+
+def test_scoring_uses_all_devices_and_gives_what_one_gives(tmp_path):
+  """To rounding: a device with fewer machines may sum their products in another order."""
+  command = [sys.executable, str(TESTS / "score_part.py"), str(tmp_path / "outputs.npz")]
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+  subprocess.run(command, check=True, env=environment, timeout=240)
+  wanted = score_part.row_outputs()
+  with np.load(tmp_path / "outputs.npz") as found:
+    assert found["num_devices"] == 8
+    assert set(found) == {"num_devices", *wanted}
+    for name, values in wanted.items():
+      np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)

@@ -4,6 +4,7 @@ Machines are independent, so each device runs its share without a word to the ot
 are padded to 32 by copies of the first, in memory only: the host sees the real ones.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,9 +16,9 @@ from jax.sharding import PartitionSpec as P
 MACHINES = P("machine")
 
 
-def make_mesh() -> Mesh:
-  """Returns a mesh of every device of every process, with the one axis `machine`."""
-  return Mesh(np.array(jax.devices()), ("machine",))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Returns a mesh of the devices, by default all of every process, with the one axis `machine`."""
+  return Mesh(np.array(devices or jax.devices()), ("machine",))
 
 
 def to_mesh(tree: Any, mesh: Mesh, num_lanes: int = 0) -> Any:
