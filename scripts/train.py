@@ -4,6 +4,7 @@ python scripts/train.py --config=configs/smd.py:cpu --data_dir=DATADIR --workdir
 python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --exclude='web-1:0-500'
 python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RUNDIR --warm_start=LASTWEEK
 python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
+srun python scripts/train.py ... --distributed      (or on every host of a TPU pod, in every pod of a Kubernetes job)
 """
 
 import contextlib
@@ -46,6 +47,11 @@ flags.DEFINE_string(
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes train one fleet")
 flags.DEFINE_integer("num_processes", None, "with --coordinator: how many there are", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "with --coordinator: which one this is, from 0", lower_bound=0)
+flags.DEFINE_bool(
+  "distributed",
+  False,
+  "in place of --coordinator: TPU pod, Slurm, Kubernetes (GKE) or Open MPI say which processes train one fleet",
+)
 flags.DEFINE_multi_string("exclude", [], "MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *")
 
 
@@ -148,10 +154,20 @@ def _config() -> Config:
   return config
 
 
+def _join() -> None:
+  given = [name for name in ("coordinator", "num_processes", "process_id") if FLAGS[name].value is not None]
+  if FLAGS.distributed and given:
+    raise UsageError(f"--distributed and --{given[0]}: one of them, not both")
+  if FLAGS.distributed:
+    processes.join_from_environment()
+  else:
+    processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+
+
 def main() -> int:
   """Trains, then calibrates; returns the exit code."""
   config = _config()
-  processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+  _join()
   machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
   groups = prepare_groups(machines, config)
   _tell(describe_groups(groups))
