@@ -23,7 +23,7 @@ def row_outputs() -> dict[str, np.ndarray]:
   found = {}
   for lengths in GROUPS:
     group = tiny.make_group(CONFIG, lengths)
-    programs = make_programs(CONFIG, 3, group.targets, make_mesh(jax.local_devices()[:1]))
+    programs = make_programs(CONFIG, 3, group.targets, make_mesh(devices=jax.local_devices()[:1]))
     params = jax.device_get(programs.init(training_arrays(group, CONFIG).machine_ids).params)
     series = [machine.train.values for machine in group.machines]
     for name, outputs in zip(group.names, compute_row_outputs(params, series, CONFIG, 3), strict=True):

@@ -1,4 +1,4 @@
-"""train.py as two processes that find each other by what a job scheduler told them; the run is that of one process."""
+"""train.py as two processes that find each other by what a job scheduler told; the run is that of one process."""
 
 import json
 import os

@@ -101,7 +101,7 @@ def compute_row_outputs(
   values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
   for i, x in enumerate(series):
     values[i, : len(x)] = x
-  mesh = make_mesh(jax.local_devices()[: len(series)])
+  mesh = make_mesh(devices=jax.local_devices()[: len(series)])
   forward = _forward(config, num_targets, mesh)
   params, on_device = to_mesh((params, values), mesh)
   del values

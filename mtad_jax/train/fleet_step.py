@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import FleetArrays
-from mtad_jax.train.mesh import MACHINES, make_mesh, to_mesh
+from mtad_jax.train.mesh import BATCH, MACHINES, make_mesh, to_mesh
 from mtad_jax.train.objective import Losses
 from mtad_jax.train.state import TrainState, empty_sums, init_state
 from mtad_jax.train.step import MachineArrays, train_step, validate
@@ -55,7 +55,9 @@ def make_programs(
 def _make_programs(
   config: Config, num_metrics: int, targets: tuple[int, ...], mesh: Mesh
 ) -> FleetPrograms:
-  fleet_step = jax.vmap(partial(train_step, config=config, targets=targets), in_axes=(0, 0, None))
+  axis = BATCH if mesh.shape[BATCH] > 1 else None
+  one_step = partial(train_step, config=config, targets=targets, batch_axis=axis)
+  fleet_step = jax.vmap(one_step, in_axes=(0, 0, None))
   one_init = partial(init_state, config=config, num_metrics=num_metrics, num_targets=len(targets))
   one_validation = partial(validate, config=config, targets=targets)
 
@@ -69,9 +71,12 @@ def _make_programs(
 
   # Each device runs its own machines: without shard_map the loops over all lanes would wait for one another.
   spread = partial(jax.shard_map, mesh=mesh, out_specs=MACHINES, check_vma=False)
+  # Along the batch axis XLA divides the step's work and joins it again; all else is done alike by those devices.
+  run_spread = spread(run, in_specs=(MACHINES, MACHINES, P(), P()), axis_names=set(MACHINES) if axis else set())
+  on_mesh = NamedSharding(mesh, MACHINES)
   return FleetPrograms(
     init=jax.jit(spread(jax.vmap(one_init), in_specs=MACHINES)),
-    run=jax.jit(spread(run, in_specs=(MACHINES, MACHINES, P(), P())), donate_argnums=0),
+    run=jax.jit(run_spread, donate_argnums=0, out_shardings=on_mesh if axis else None),
     validate=jax.jit(spread(jax.vmap(one_validation), in_specs=(MACHINES, MACHINES)), donate_argnums=0),
     clear_report=jax.jit(spread(clear_report, in_specs=MACHINES), donate_argnums=0),
   )

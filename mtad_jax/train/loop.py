@@ -127,7 +127,7 @@ class _Runner:
     self._title, self._num_lanes = group.title(index), group.extent.num_lanes
     self._workdir, self._about = epath.Path(workdir), about
     self._num_steps = total_steps(config, group.extent.num_machines)
-    self._mesh = make_mesh()
+    self._mesh = make_mesh(self._num_lanes, config.train.batch_size)
     self._host_arrays: FleetArrays = training_arrays(group, config)
     self._arrays = place(self._host_arrays, self._mesh, self._num_lanes)
     self._programs = make_programs(config, len(group.metrics), group.targets, self._mesh)
