@@ -88,6 +88,7 @@ class TrainConfig:
   num_train_steps: int = 10_000
   window_budget: int = 0  # when > 0, overrides num_train_steps: windows seen by the whole fleet
   batch_size: int = 256  # windows per machine and step
+  machines_per_block: int = 0  # at most so many machines on the device at once; 0: all of equal metrics
   learning_rate: float = 1e-3
   final_learning_rate: float = 1e-3  # reached after the last step
   schedule: str = "linear"  # from learning_rate to final_learning_rate: linear, cosine, exponential

@@ -32,6 +32,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "train.num_train_steps": (1, 2**31 - 1),
   "train.window_budget": (0, None),
   "train.batch_size": (1, None),
+  "train.machines_per_block": (0, None),
   "train.learning_rate": (0, None),
   "train.final_learning_rate": (0, None),
   "train.warmup_steps": (0, None),

@@ -4,6 +4,7 @@ import time
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import FleetArrays
@@ -31,8 +32,8 @@ def random_fleet(config: Config, num_machines: int, num_metrics: int) -> FleetAr
 class TimedTraining:
   """The fleet's training program and its state, kept between repeats."""
 
-  def __init__(self, config: Config, arrays: MachineArrays, num_metrics: int):
-    self.programs: FleetPrograms = make_programs(config, num_metrics, tuple(range(num_metrics)))
+  def __init__(self, config: Config, arrays: MachineArrays, num_metrics: int, mesh: Mesh):
+    self.programs: FleetPrograms = make_programs(config, num_metrics, tuple(range(num_metrics)), mesh)
     self._arrays = arrays
     self.state: TrainState = self.programs.init(arrays.machine_ids)
     self.compile_s = self.step_s = self.seconds(1)

@@ -12,6 +12,7 @@ from benchmark_fleet import TimedTraining, random_fleet
 from mtad_jax.config import Config
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import place
+from mtad_jax.train.mesh import make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +33,12 @@ def steps_of(side: TimedTraining, extent: Extent) -> int:
 
 def measure_guard(config: Config, extent: Extent) -> dict[str, Any]:
   """Returns the step's time with the guard over that without it, by interleaved repeats."""
-  arrays = place(random_fleet(config, extent.machines, extent.metrics))
+  mesh = make_mesh(extent.machines, config.train.batch_size)
+  arrays = place(random_fleet(config, extent.machines, extent.metrics), mesh)
   sides = {}
   for name, guard in (("off", False), ("on", True)):
     changed = dataclasses.replace(config, train=dataclasses.replace(config.train, guard=guard))
-    sides[name] = TimedTraining(changed, arrays, extent.metrics)
+    sides[name] = TimedTraining(changed, arrays, extent.metrics, mesh)
   num = steps_of(sides["off"], extent)
   times: dict[str, list[float]] = {name: [] for name in sides}
   for repeat in range(extent.repeats):
@@ -58,8 +60,9 @@ def measure_guard(config: Config, extent: Extent) -> dict[str, Any]:
 
 def measure_checkpoints(config: Config, extent: Extent) -> dict[str, Any]:
   """Returns what one checkpoint costs the steps: the wait in save(), and steps slower while it is written."""
-  arrays = place(random_fleet(config, extent.machines, extent.metrics))
-  side = TimedTraining(config, arrays, extent.metrics)
+  mesh = make_mesh(extent.machines, config.train.batch_size)
+  arrays = place(random_fleet(config, extent.machines, extent.metrics), mesh)
+  side = TimedTraining(config, arrays, extent.metrics, mesh)
   names = tuple(f"machine-{i}" for i in range(extent.machines))
   num, step, waits, extra = steps_of(side, extent), 0, [], []
   with (

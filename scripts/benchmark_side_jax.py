@@ -21,6 +21,7 @@ from benchmark_protocol import allocator_settings, num_cores, resident_peak, ser
 from mtad_jax.config import freeze
 from mtad_jax.detect.row_outputs import make_forward
 from mtad_jax.train.fleet_step import place
+from mtad_jax.train.mesh import make_mesh
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 MATRIX_SIZE = {"cpu": 2048}  # of the product that tells the machine's rate; else:
@@ -39,8 +40,9 @@ class JaxSide:
     self._platform = jax.devices()[0].platform
     self._base = self._peak()
     self._config, self._num_metrics = freeze(settings["config"]), settings["metrics"]
-    self._arrays = place(random_fleet(self._config, settings["machines"], self._num_metrics))
-    self._forward = make_forward(self._config, self._num_metrics)
+    self._mesh = make_mesh(settings["machines"], self._config.train.batch_size)
+    self._arrays = place(random_fleet(self._config, settings["machines"], self._num_metrics), self._mesh)
+    self._forward = make_forward(self._config, self._num_metrics, self._mesh)
     self._training: TimedTraining
     self._multiply = jax.jit(jnp.matmul)
     self._copy = jax.jit(
@@ -59,7 +61,7 @@ class JaxSide:
   def warm_up(self) -> dict[str, Any]:
     """Compiles both programs; returns their first calls' seconds and what a step and a batch take after that."""
     began = time.perf_counter()
-    self._training = TimedTraining(self._config, self._arrays, self._num_metrics)
+    self._training = TimedTraining(self._config, self._arrays, self._num_metrics, self._mesh)
     created = time.perf_counter() - began
     hits = self._cache_hits
     first_score = self.score(1)["seconds"]

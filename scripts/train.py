@@ -4,6 +4,7 @@ python scripts/train.py --config=configs/smd.py:cpu --data_dir=DATADIR --workdir
 python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --exclude='web-1:0-500'
 python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RUNDIR --warm_start=LASTWEEK
 python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
+srun python scripts/train.py ... --distributed      (or on every host of a TPU pod, in every pod of a Kubernetes job)
 """
 
 import contextlib
@@ -46,6 +47,11 @@ flags.DEFINE_string(
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes train one fleet")
 flags.DEFINE_integer("num_processes", None, "with --coordinator: how many there are", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "with --coordinator: which one this is, from 0", lower_bound=0)
+flags.DEFINE_bool(
+  "distributed",
+  False,
+  "in place of --coordinator: TPU pod, Slurm, Kubernetes (GKE) or Open MPI say which processes train one fleet",
+)
 flags.DEFINE_multi_string("exclude", [], "MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *")
 
 
@@ -54,7 +60,8 @@ def describe_groups(groups: list[Group]) -> list[str]:
   lines = []
   for index, group in enumerate(groups):
     lines.append(
-      f"group {index}: {len(group.machines)} machines, {len(group.metrics)} metrics, {len(group.targets)} scored"
+      f"{group.title(index)}: {len(group.machines)} machines, {len(group.metrics)} metrics,"
+      f" {len(group.targets)} scored"
     )
     for machine in group.machines:
       notes = machine.notes
@@ -76,10 +83,10 @@ def describe_groups(groups: list[Group]) -> list[str]:
   return lines
 
 
-def describe_outcome(index: int, outcome: Outcome) -> str:
+def describe_outcome(title: str, outcome: Outcome) -> str:
   """Returns one line on how a group's training ended."""
   losses = {name: loss for name, loss in outcome.best_loss.items() if loss < float("inf")}
-  text = f"group {index}: step {outcome.step}; lowest validation loss: "
+  text = f"{title}: step {outcome.step}; lowest validation loss: "
   if not losses:
     return text + "none was finite"
   worst = max(losses, key=lambda name: losses[name])
@@ -111,11 +118,12 @@ def _train(
   outcomes: list[Outcome] = []
   sources: dict[str, str | None] = {}
   for index, group in enumerate(groups):
-    num_steps = total_steps(config, len(group.machines))
+    num_steps = total_steps(config, group.extent.num_machines)
     windows = num_steps * config.train.batch_size * len(group.machines)
     _tell(
       [
-        f"group {index}: {num_steps} steps of {config.train.batch_size} windows for {len(group.machines)} machines:"
+        f"{group.title(index)}: {num_steps} steps of {config.train.batch_size} windows for"
+        f" {len(group.machines)} machines:"
         f" a budget of {windows:,} windows, on {processes.describe()}"
       ]
     )
@@ -123,7 +131,7 @@ def _train(
     first = _first_params(group, config, other, sources)
     outcome = train_group(group, index, config, FLAGS.workdir, about, first, stop)
     outcomes.append(outcome)
-    _tell([describe_outcome(index, outcome) + f"; {time.perf_counter() - began:.0f} s"])
+    _tell([describe_outcome(group.title(index), outcome) + f"; {time.perf_counter() - began:.0f} s"])
     if is_writer():
       _tell(summary_lines(read_metrics(FLAGS.workdir), index))
     if stop.is_set() or not outcome.finished:
@@ -146,10 +154,20 @@ def _config() -> Config:
   return config
 
 
+def _join() -> None:
+  given = [name for name in ("coordinator", "num_processes", "process_id") if FLAGS[name].value is not None]
+  if FLAGS.distributed and given:
+    raise UsageError(f"--distributed and --{given[0]}: one of them, not both")
+  if FLAGS.distributed:
+    processes.join_from_environment()
+  else:
+    processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+
+
 def main() -> int:
   """Trains, then calibrates; returns the exit code."""
   config = _config()
-  processes.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+  _join()
   machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
   groups = prepare_groups(machines, config)
   _tell(describe_groups(groups))

@@ -11,7 +11,7 @@ from test_train import assert_equal, lanes
 
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.machine import Machine
-from mtad_jax.train import loop, objective
+from mtad_jax.train import fleet_step, loop, objective
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_file import best_params, describe_fleet, read_fleet
 from mtad_jax.train.fleet_step import make_programs
@@ -122,9 +122,18 @@ def collapsed(group: Group, config, metric: int):
   return {**params, "vae": {**params["vae"], **heads}}
 
 
-def test_with_the_original_programs_likelihood_the_guard_brings_the_run_home(tmp_path, monkeypatch):
-  """A metric that never moved moves in one row: its density underflows, the gradient is NaN, and it is told so."""
+@pytest.fixture
+def original_likelihood(monkeypatch):
+  """The original program's likelihood in place of ours; programs made with one are not used with the other."""
+  fleet_step._make_programs.cache_clear()
   monkeypatch.setattr(objective, "reconstruction_loss", unsafe_likelihood)
+  yield
+  fleet_step._make_programs.cache_clear()
+
+
+@pytest.mark.usefixtures("original_likelihood")
+def test_with_the_original_programs_likelihood_the_guard_brings_the_run_home(tmp_path):
+  """A metric that never moved moves in one row: its density underflows, the gradient is NaN, and it is told so."""
   config = tiny.make_config(**TORTURE)
   group = prepare_groups([hard_machine(f"machine-{i}", i) for i in range(3)], config)[0]
   for machine in group.machines:

@@ -1,5 +1,7 @@
 """Calibrates a trained work directory and writes calibration.json; train.py ends so, calibrate.py repeats it."""
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from etils import epath
@@ -8,7 +10,7 @@ from mtad_jax.config import Config, to_dict
 from mtad_jax.data.fleet import Group
 from mtad_jax.detect.calibration import (
   MachineCalibration,
-  calibrate_group,
+  calibrate_blocks,
   calibration_from_json,
   calibration_to_json,
 )
@@ -33,12 +35,18 @@ def calibrate_run(
   """
   found: dict[str, MachineCalibration] = {}
   steps = []
-  for group, known in zip(groups, stored, strict=True):
-    params, step, remarks = best_params(workdir, config, known)
-    for name, remark in remarks.items():
-      print(f"{name}: {remark}", flush=True)
-    steps.append(step)
-    found.update(calibrate_group(group, params, config))
+
+  def with_params(blocks: list[tuple[Group, StoredGroup]]) -> Iterator[tuple[Group, Any]]:
+    for group, known in blocks:
+      params, step, remarks = best_params(workdir, config, known)
+      for name, remark in remarks.items():
+        print(f"{name}: {remark}", flush=True)
+      steps.append(step)
+      yield group, params
+
+  pairs = zip(groups, stored, strict=True)
+  for _, alike in groupby(pairs, lambda pair: (pair[1].metrics, pair[1].targets)):  # a role is pooled over its blocks
+    found.update(calibrate_blocks(with_params(list(alike)), config))
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,

@@ -1,9 +1,10 @@
-"""Calibration of one group: error distributions and thresholds from the calibration part, tried on the check part.
+"""Calibration of machines of equal metrics: error distributions and thresholds, tried on the check part.
 
-Nothing here sees a test row, a row that was fitted on, or a row that chose the best state; on the check part
-nothing is fitted at all.
+Both are fitted on the calibration part. Nothing here sees a test row, a row that was fitted on, or a row that chose
+the best state; on the check part nothing is fitted at all.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,19 +96,29 @@ def _step_s(machine: PreparedMachine, config: Config) -> float | None:
 
 
 def calibrate_group(group: Group, params: Any, config: Config) -> dict[str, MachineCalibration]:
-  """Returns each machine's calibration.
+  """Returns each machine's calibration; as `calibrate_blocks`, for a group that is whole."""
+  return calibrate_blocks([(group, params)], config)
+
+
+def calibrate_blocks(blocks: Iterable[tuple[Group, Any]], config: Config) -> dict[str, MachineCalibration]:
+  """Returns the calibration of each machine of all blocks, in their order.
 
   Args:
-    group: prepared machines. params: their stacked best parameters.
+    blocks: of equal metrics and targets: (prepared machines, their stacked best parameters); taken one at a time, so
+      that a generator need not hold the parameters of all.
 
   Raises:
     ValueError: naming the machine and role where not one calibration row is usable, or no threshold can be had.
   """
   settings, floor = config.detect, config.model.variance_floor
-  held = _held_out(group, params, config)
-  roles = [machine.role for machine in group.machines]
+  machines: list[PreparedMachine] = []
+  held: list[_Held] = []
+  for group, params in blocks:
+    machines += group.machines
+    held += _held_out(group, params, config)
+  roles = [machine.role for machine in machines]
   models, scores, pooled = [], [], []
-  for i, machine in enumerate(group.machines):
+  for i, machine in enumerate(machines):
     own = held[i].num_rows >= MIN_OWN_ROWS
     peers = [i] if own else [k for k, role in enumerate(roles) if role == machine.role]
     try:
@@ -121,7 +132,7 @@ def calibrate_group(group: Group, params: Any, config: Config) -> dict[str, Mach
       )
     )
   found = {}
-  for i, machine in enumerate(group.machines):
+  for i, machine in enumerate(machines):
     own_rows = held[i].num_rows
     peers = [i]
     if own_rows < settings.min_calibration_rows:

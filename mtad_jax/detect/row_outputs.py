@@ -1,4 +1,4 @@
-"""The network's forecast and reconstruction of every row of every machine, all machines at once.
+"""The network's forecast and reconstruction of every row of every machine, all machines at once, over all devices.
 
 Row t is forecast from the window t - W .. t - 1 and reconstructed from the window that ends at t; one forward
 pass of the window before row p gives the forecast of p and the reconstruction of p - 1, so each window
@@ -6,16 +6,18 @@ is run once. Batches have one fixed shape: a row's figures do not depend on what
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from mtad_jax.config import Config, RunMode
 from mtad_jax.data.windows import gather_windows
 from mtad_jax.model.network import apply
+from mtad_jax.train.mesh import BATCH, MACHINES, make_mesh, to_mesh
 
 SMALLEST_VARIANCE = 1e-12  # scaled units squared; stands in where the decoder's floor is switched off
 
@@ -68,15 +70,26 @@ def _one_machine(params: Any, values: jax.Array, next_rows: jax.Array, *, config
   return _Batch(outputs.forecast, found.mean if found else None, found.variance if found else None)
 
 
-def make_forward(config: Config, num_targets: int) -> Callable[[Any, jax.Array, np.ndarray], _Batch]:
+@lru_cache(maxsize=1)  # the blocks of a fleet share one compiled program
+def make_forward(
+  config: Config, num_targets: int, mesh: Mesh
+) -> Callable[[Any, jax.Array, np.ndarray], _Batch]:
   """Returns the compiled pass (stacked params, values [M, T, F], next_rows [B]) -> one batch of every machine."""
-  return jax.jit(jax.vmap(partial(_one_machine, config=config, num=num_targets), in_axes=(0, 0, None)))
+  one_machine = partial(_one_machine, config=config, num=num_targets)
+  spread = jax.shard_map(
+    jax.vmap(one_machine, in_axes=(0, 0, None)),
+    mesh=mesh,
+    in_specs=(MACHINES, MACHINES, P(BATCH)),
+    out_specs=P(*MACHINES, BATCH),
+    check_vma=False,
+  )
+  return jax.jit(spread)
 
 
 def compute_row_outputs(
   params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int
 ) -> list[RowOutputs]:
-  """Returns each machine's outputs.
+  """Returns each machine's outputs, computed on all devices of this process.
 
   Args:
     params: stacked parameters, [M, ...] leaves.
@@ -91,14 +104,15 @@ def compute_row_outputs(
   values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
   for i, x in enumerate(series):
     values[i, : len(x)] = x
-  forward = make_forward(config, num_targets)
-  values_on_device = jnp.array(values, copy=True)
+  mesh = make_mesh(len(series), batch, devices=jax.local_devices())
+  forward = make_forward(config, num_targets, mesh)
+  params, on_device = to_mesh((params, values), mesh)
   del values
   found: list[list[np.ndarray]] = [[], [], []]
   waiting: _Batch | None = None
   for first in range(window, max(lengths) + 1, batch):
     next_rows = np.minimum(np.arange(first, first + batch), longest).astype(np.int32)
-    running = forward(params, values_on_device, next_rows)
+    running = forward(params, on_device, next_rows)
     if waiting is not None:
       _collect(waiting, found)  # the device computes the next batch meanwhile
     waiting = running

@@ -36,12 +36,19 @@ from mtad_jax.train.workdir import (
 
 
 def _own_config(config: Config, machine: str, num_machines: int) -> Config:
-  """Returns the settings of the machine alone: its exclusions, and the steps that the fleet's budget bought."""
+  """Returns the settings of the machine alone: its exclusions, and the steps that the fleet's budget bought.
+
+  Args:
+    num_machines: of equal metrics, in all blocks.
+  """
   texts = config.data.exclude
   kept = [e.text for e in parse_exclusions(texts) if e.machine in (ANY_MACHINE, machine)]
   data = dataclasses.replace(config.data, machines=(machine,), exclude=tuple(kept))
   train = dataclasses.replace(
-    config.train, num_train_steps=total_steps(config, num_machines), window_budget=0
+    config.train,
+    num_train_steps=total_steps(config, num_machines),
+    window_budget=0,
+    machines_per_block=0,
   )
   return dataclasses.replace(config, data=data, train=train)
 
@@ -159,7 +166,9 @@ def export_machine(
   place = epath.Path(target)
   _check_place(place)
   lane = [stored.name for stored in group.machines].index(machine)
-  fleet = read_json(epath.Path(workdir) / FLEET, "train.py", ("groups",))["groups"][group.number]
+  all_groups = read_json(epath.Path(workdir) / FLEET, "train.py", ("groups",))["groups"]
+  fleet = all_groups[group.number]
+  alike = [g for g in all_groups if (g["metrics"], g["targets"]) == (fleet["metrics"], fleet["targets"])]
   groups = [{**fleet, "machines": [fleet["machines"][lane]]}]
   run_id = uuid.uuid4().hex
   place.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +177,7 @@ def export_machine(
     made.mkdir()
     at = _export_checkpoint(workdir, made, config, group, lane, step, run_id)
     calibration = _export_calibration(workdir, made, group.number, machine, at, run, run_id)
-    write_whole(made / CONFIG, dumps(_own_config(config, machine, len(group.machines))))
+    write_whole(made / CONFIG, dumps(_own_config(config, machine, sum(len(g["machines"]) for g in alike))))
     write_json(made / FLEET, {"groups": groups})
     names = [stored.name for stored in group.machines]
     write_whole(made / METRICS, _own_log(workdir, group.number, names, lane, at))

@@ -49,7 +49,11 @@ class Outcome(NamedTuple):
 
 
 def total_steps(config: Config, num_machines: int) -> int:
-  """Returns the steps of a run: num_train_steps, or what the window budget buys for this many machines."""
+  """Returns the steps of a run: num_train_steps, or what the window budget buys for this many machines.
+
+  Args:
+    num_machines: all of equal metrics, also where they are trained in blocks.
+  """
   settings = config.train
   steps = settings.num_train_steps
   if settings.window_budget:
@@ -120,11 +124,12 @@ class _Runner:
     self, group: Group, index: int, config: Config, workdir: epath.PathLike, about: dict[str, Any]
   ):
     self._names, self._index, self._config = group.names, index, config
+    self._title, self._num_lanes = group.title(index), group.extent.num_lanes
     self._workdir, self._about = epath.Path(workdir), about
-    self._num_steps = total_steps(config, len(group.names))
-    self._mesh = make_mesh()
+    self._num_steps = total_steps(config, group.extent.num_machines)
+    self._mesh = make_mesh(self._num_lanes, config.train.batch_size)
     self._host_arrays: FleetArrays = training_arrays(group, config)
-    self._arrays = place(self._host_arrays, self._mesh)
+    self._arrays = place(self._host_arrays, self._mesh, self._num_lanes)
     self._programs = make_programs(config, len(group.metrics), group.targets, self._mesh)
     self._template = state_template(config, len(group.names), len(group.metrics), group.targets)
     self._directory = group_directory(workdir, index)
@@ -166,13 +171,13 @@ class _Runner:
     found = self._restore()
     if found:
       self._saved, host = found
-      state = to_mesh(host, self._mesh)
+      state = to_mesh(host, self._mesh, self._num_lanes)
       if is_writer():
-        _say(f"group {self._index}: resumed at step {self._saved} of {self._num_steps}")
+        _say(f"{self._title}: resumed at step {self._saved} of {self._num_steps}")
     else:
       state = self._programs.init(self._arrays.machine_ids)
       if first_params is not None:
-        state = with_params(state, to_mesh(first_params(), self._mesh))
+        state = with_params(state, to_mesh(first_params(), self._mesh, self._num_lanes))
     self._log: MetricsLog | None = None
     self._tensorboard: Tensorboard | None = None
     if is_writer():

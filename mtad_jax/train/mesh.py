@@ -1,9 +1,11 @@
 """Where the machines' arrays live: the machine axis spread over all devices of all processes.
 
 Machines are independent, so each device runs its share without a word to the others. 28 machines on 8 devices
-are padded to 32 by copies of the first, in memory only: the host sees the real ones.
+are padded to 32 by copies of the first, in memory only: the host sees the real ones. Where there are more devices
+than machines, several devices hold the same machines, and a training step's windows are spread over them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,24 +14,47 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-MACHINES = P("machine")
+MACHINES, BATCH = P("machine"), "batch"
 
 
-def make_mesh() -> Mesh:
-  """Returns a mesh of every device of every process, with the one axis `machine`."""
-  return Mesh(np.array(jax.devices()), ("machine",))
+def make_mesh(
+  num_machines: int | None = None, batch_size: int = 1, *, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """Returns a mesh of the devices with the axes `machine` and `batch`.
+
+  Args:
+    num_machines: to be trained; None: as many as devices or more, which leaves a batch axis of 1.
+    batch_size: windows of one step, which the size of the batch axis divides.
+    devices: default: all of every process.
+  """
+  devices = devices or jax.devices()
+  size = 1 if num_machines is None else _batch_axis(num_machines, len(devices), batch_size)
+  return Mesh(np.array(devices).reshape(-1, size), ("machine", BATCH))
 
 
-def to_mesh(tree: Any, mesh: Mesh) -> Any:
-  """Returns [M, ...] host arrays as device arrays [M', ...], M' the next multiple of the number of devices.
+def _batch_axis(num_machines: int, num_devices: int, batch_size: int) -> int:
+  """Returns the size of the batch axis: that of the least work per device, of equal ones the smallest."""
+  if num_machines >= num_devices:
+    return 1  # the devices need not wait for one another
+  sizes = [size for size in range(1, num_devices + 1) if num_devices % size == batch_size % size == 0]
+  # a device has ceil(M / (D / b)) machines and one b-th of their windows
+  return min(sizes, key=lambda size: (-(-num_machines * size // num_devices) / size, size))
+
+
+def to_mesh(tree: Any, mesh: Mesh, num_lanes: int = 0) -> Any:
+  """Returns [M, ...] host arrays as device arrays [M', ...], M' the next multiple of the mesh's machine axis.
 
   The device arrays share no memory with `tree`; every process must hold the whole of it.
+
+  Args:
+    num_lanes: M' is at least this, so that blocks of different sizes have equal shapes.
   """
   sharding = NamedSharding(mesh, MACHINES)
 
   def put(array: Any) -> jax.Array:
     host = np.asarray(array)
-    lanes = np.arange(-(-len(host) // mesh.size) * mesh.size)
+    axis = mesh.shape["machine"]
+    lanes = np.arange(-(-max(len(host), num_lanes) // axis) * axis)
     padded = host[np.where(lanes < len(host), lanes, 0)]  # indexing copies
     return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
 

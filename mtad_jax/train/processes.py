@@ -35,6 +35,25 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     raise ValueError(f"--coordinator={coordinator}: process {process_id} cannot join: {error}") from None
 
 
+def join_from_environment() -> None:
+  """Joins the other processes as TPU pods, Slurm, Kubernetes (GKE) or Open MPI tell; before anything else of jax.
+
+  Under Slurm and Open MPI a process takes one GPU of its node, that of its local number: start one process per GPU.
+
+  Raises:
+    ValueError: no such environment, or the others cannot be reached.
+  """
+  try:
+    jax.distributed.initialize()
+  except (ValueError, RuntimeError, OSError, ImportError) as error:
+    if "be defined" in str(error):  # what jax says of the first thing that no environment told it
+      raise ValueError(
+        "--distributed: neither a TPU pod nor Slurm (srun), Kubernetes or Open MPI (mpirun) started this process;"
+        " give --coordinator, --num_processes and --process_id instead"
+      ) from None
+    raise ValueError(f"--distributed: cannot join the other processes: {error}") from None
+
+
 def leave() -> None:
   """Leaves the others, when all are done with what they do together; this process's own devices stay usable."""
   if jax.process_count() > 1:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec as P
 
 from mtad_jax.config import Config
 from mtad_jax.data.windows import batch_indices, gather_windows
@@ -57,16 +58,25 @@ def batch_rows(arrays: MachineArrays, step: jax.Array, attempt: jax.Array, confi
 
 
 def train_step(
-  state: TrainState, arrays: MachineArrays, num_steps: jax.Array, *, config: Config, targets: tuple[int, ...]
+  state: TrainState,
+  arrays: MachineArrays,
+  num_steps: jax.Array,
+  *,
+  config: Config,
+  targets: tuple[int, ...],
+  batch_axis: str | None = None,
 ) -> TrainState:
   """Returns the state after one step; unchanged but for the tick where the machine is done.
 
   Args:
     state, arrays: one machine's.
     num_steps: [] int32, steps of the whole run, for the schedule.
+    batch_axis: the mesh axis, left to XLA, over which the batch's windows are spread; None: one device has them all.
   """
   settings, guard = config.train, state.guard
   rows = batch_rows(arrays, state.step, guard.attempt, config)
+  if batch_axis:  # each device gathers its share; the noise, the losses and the gradients' sums follow from it
+    rows = jax.lax.with_sharding_constraint(rows, P(batch_axis))
   key = jax.random.fold_in(
     purpose_key(settings.random_seed, NOISE_PURPOSE, arrays.machine_ids), guard.attempt
   )

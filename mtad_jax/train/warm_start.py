@@ -15,7 +15,7 @@ from mtad_jax.config import Config, differences
 from mtad_jax.data.fleet import Group, machine_id
 from mtad_jax.model.network import init_params
 from mtad_jax.train.checkpoints import Checkpoints
-from mtad_jax.train.fleet_file import StoredGroup, best_params, read_fleet
+from mtad_jax.train.fleet_file import best_params, read_fleet
 from mtad_jax.train.state import INIT_PURPOSE, purpose_key
 from mtad_jax.train.workdir import group_directory, read_config
 
@@ -39,17 +39,40 @@ def describe_sources(sources: dict[str, str | None]) -> list[str]:
   return lines
 
 
-def _choose(group: Group, stored: StoredGroup, losses: list[float | None]) -> dict[str, str | None]:
+class _Source(NamedTuple):
+  """A machine of the other run. params: its leaves. loss: its best validation loss, None where none was finite."""
+
+  name: str
+  role: str
+  params: Any
+  loss: float | None
+
+
+def _sources(other: epath.PathLike, config: Config, group: Group) -> dict[str, _Source]:
+  """Returns the other run's machines with the group's metrics and targets by name, whichever block they are in."""
+  found: dict[str, _Source] = {}
+  for stored in read_fleet(other):
+    if stored.metrics != group.metrics or stored.targets != group.targets:
+      continue
+    params, step, _ = best_params(other, config, stored)
+    with Checkpoints(group_directory(other, stored.number), read_only=True) as checkpoints:
+      losses = checkpoints.about(step)["best_loss"]
+    for lane, (machine, loss) in enumerate(zip(stored.machines, losses, strict=True)):
+      own = [leaf[lane] for leaf in jax.tree.leaves(params)]
+      found[machine.name] = _Source(machine.name, machine.role, own, loss)
+  return found
+
+
+def _choose(group: Group, there: dict[str, _Source]) -> dict[str, str | None]:
   """Returns each machine's source: its namesake, else its role's machine of the lowest validation loss."""
-  names = [machine.name for machine in stored.machines]
   of_role: dict[str, list[tuple[float, str]]] = {}
-  for machine, loss in zip(stored.machines, losses, strict=True):
-    if loss is not None and machine.role:
-      of_role.setdefault(machine.role, []).append((loss, machine.name))
+  for source in there.values():
+    if source.loss is not None and source.role:
+      of_role.setdefault(source.role, []).append((source.loss, source.name))
   chosen: dict[str, str | None] = {}
   for wanted in group.machines:
     others = of_role.get(wanted.role, [])
-    chosen[wanted.name] = wanted.name if wanted.name in names else min(others)[1] if others else None
+    chosen[wanted.name] = wanted.name if wanted.name in there else min(others)[1] if others else None
   return chosen
 
 
@@ -77,30 +100,21 @@ def warm_start(group: Group, config: Config, other: epath.PathLike) -> WarmStart
   if found:
     told = "; ".join(f"model.{name} is {here!r}, there {value!r}" for name, (here, value) in found.items())
     raise ValueError(f"--warm_start={other}: made by another network: {told}")
-  alike = [
-    stored
-    for stored in read_fleet(other)
-    if stored.metrics == group.metrics and stored.targets == group.targets
-  ]
+  alike = _sources(other, there, group)
   if not alike:
     raise ValueError(
       f"--warm_start={other}: no group there has these {len(group.metrics)} metrics, in this order, and the"
       f" same {len(group.targets)} targets: {', '.join(group.metrics[:8])}"
     )
-  stored = alike[0]
-  params, step, _ = best_params(other, there, stored)
-  with Checkpoints(group_directory(other, stored.number), read_only=True) as checkpoints:
-    losses = checkpoints.about(step)["best_loss"]
-  sources = _choose(group, stored, losses)
+  sources = _choose(group, alike)
   if all(source is None for source in sources.values()):
     raise ValueError(
       f"--warm_start={other}: it has none of {', '.join(group.names[:8])}, nor a validated machine of their roles"
     )
-  lane_of = {machine.name: lane for lane, machine in enumerate(stored.machines)}
   first = _drawn(group, config)
   for lane, name in enumerate(group.names):
     source = sources[name]
     if source is not None:
-      for mine, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(params), strict=True):
-        mine[lane] = theirs[lane_of[source]]
+      for mine, theirs in zip(jax.tree.leaves(first), alike[source].params, strict=True):
+        mine[lane] = theirs
   return WarmStart(first, sources)
