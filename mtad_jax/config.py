@@ -29,6 +29,19 @@ class Attention(enum.StrEnum):
   GATV2 = "gatv2"
 
 
+class MatmulPrecision(enum.StrEnum):
+  """How exactly products of matrices are formed; parameters, states and losses are float32 in all of them.
+
+  platform: as JAX does unasked: TF32 on an NVIDIA GPU, bfloat16 on TPU, float32 on the CPU. The others ask for at
+  least that many bits where the device can do with fewer; the CPU forms float32 products whatever is asked.
+  """
+
+  PLATFORM = "platform"
+  FLOAT32 = "float32"
+  TENSORFLOAT32 = "tensorfloat32"
+  BFLOAT16 = "bfloat16"
+
+
 class ScoringRule(enum.StrEnum):
   """How the errors of one row become one score; `detect/combine.py` has the formulas."""
 
@@ -66,6 +79,7 @@ class ModelConfig:
 
   run_mode: RunMode = RunMode.BOTH
   attention: Attention = Attention.STATIC
+  matmul: MatmulPrecision = MatmulPrecision.PLATFORM
   window_size: int = 100  # rows
   kernel_size: int = 7  # rows of the convolution, odd
   attention_size: int = 0  # width of GATv2's projections; 0: twice the node's own length

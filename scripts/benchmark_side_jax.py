@@ -23,7 +23,7 @@ from mtad_jax.detect.row_outputs import make_forward
 from mtad_jax.train.fleet_step import place
 from mtad_jax.train.mesh import make_mesh
 
-PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}  # of `config.model.matmul`
 MATRIX_SIZE = {"cpu": 2048}  # of the product that tells the machine's rate; else:
 LARGE_MATRIX_SIZE = 8192
 COPY_MIB = {"cpu": 256}  # beyond every cache; else:
@@ -34,7 +34,7 @@ class JaxSide:
   """A fleet's training program and its scoring."""
 
   def __init__(self, settings: dict[str, Any]):
-    jax.config.update("jax_default_matmul_precision", PRECISIONS[settings["matmul"]])
+    settings["config"]["model"]["matmul"] = PRECISIONS[settings["matmul"]]
     self._cache_hits = 0
     jax.monitoring.register_event_listener(self._count)
     self._platform = jax.devices()[0].platform

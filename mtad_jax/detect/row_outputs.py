@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from mtad_jax.config import Config, RunMode
 from mtad_jax.data.windows import gather_windows
 from mtad_jax.model.network import apply
+from mtad_jax.model.precision import matmul_precision
 from mtad_jax.train.mesh import BATCH, MACHINES, make_mesh, to_mesh
 
 SMALLEST_VARIANCE = 1e-12  # scaled units squared; stands in where the decoder's floor is switched off
@@ -65,7 +66,8 @@ class _Batch(NamedTuple):
 
 def _one_machine(params: Any, values: jax.Array, next_rows: jax.Array, *, config: Config, num: int) -> _Batch:
   windows = gather_windows(values, next_rows, config.model.window_size)
-  outputs = apply(params, windows, settings=config.model, num_targets=num, last_row_only=True)
+  with matmul_precision(config.model):
+    outputs = apply(params, windows, settings=config.model, num_targets=num, last_row_only=True)
   found = outputs.reconstruction
   return _Batch(outputs.forecast, found.mean if found else None, found.variance if found else None)
 

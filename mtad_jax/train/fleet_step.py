@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import FleetArrays
+from mtad_jax.model.precision import matmul_precision
 from mtad_jax.train.mesh import BATCH, MACHINES, make_mesh, to_mesh
 from mtad_jax.train.objective import Losses
 from mtad_jax.train.state import TrainState, empty_sums, init_state
@@ -62,7 +63,12 @@ def _make_programs(
   one_validation = partial(validate, config=config, targets=targets)
 
   def run(state: TrainState, arrays: MachineArrays, num: jax.Array, total: jax.Array) -> TrainState:
-    return jax.lax.fori_loop(0, num, lambda _, s: fleet_step(s, arrays, total), state)
+    with matmul_precision(config.model):
+      return jax.lax.fori_loop(0, num, lambda _, s: fleet_step(s, arrays, total), state)
+
+  def validate_all(state: TrainState, arrays: MachineArrays) -> tuple[TrainState, Losses]:
+    with matmul_precision(config.model):
+      return jax.vmap(one_validation)(state, arrays)
 
   def clear_report(state: TrainState) -> TrainState:
     num_machines = state.step.shape[0]
@@ -77,7 +83,7 @@ def _make_programs(
   return FleetPrograms(
     init=jax.jit(spread(jax.vmap(one_init), in_specs=MACHINES)),
     run=jax.jit(run_spread, donate_argnums=0, out_shardings=on_mesh if axis else None),
-    validate=jax.jit(spread(jax.vmap(one_validation), in_specs=(MACHINES, MACHINES)), donate_argnums=0),
+    validate=jax.jit(spread(validate_all, in_specs=(MACHINES, MACHINES)), donate_argnums=0),
     clear_report=jax.jit(spread(clear_report, in_specs=MACHINES), donate_argnums=0),
   )
 
