@@ -84,7 +84,7 @@ class TorchSide:
     """Returns a step's seconds in the GRU, in both attentions, and the rest.
 
     The parts are timed alone, forward and backward at the step's own shapes; the rest is what the whole step
-    takes beyond them. Medians of a few repeats.
+    takes beyond them. The quickest of a few repeats counts: other work on the machine only ever adds.
     """
     torch, batch = self._torch, self._train["batch_size"]
     sizes = self._sizes
@@ -97,8 +97,8 @@ class TorchSide:
     found = {}
     for name, (module, shape) in shapes.items():
       inputs = torch.rand(shape, device=self._device, requires_grad=True)
-      found[name] = self._median_seconds(lambda m=module, x=inputs: self._forward_backward(m, x))
-    step = self._median_seconds(lambda: self.train(1))
+      found[name] = self._least_seconds(lambda m=module, x=inputs: self._forward_backward(m, x))
+    step = self._least_seconds(lambda: self.train(1))
     attention = found["feature_attention"] + found["time_attention"]
     return {
       "step_s": step,
@@ -126,13 +126,13 @@ class TorchSide:
       outputs, _ = module(inputs)
     outputs.sum().backward()
 
-  def _median_seconds(self, work: Any) -> float:
+  def _least_seconds(self, work: Any) -> float:
     times = []
     for _ in range(1 + BREAKDOWN_REPEATS):
       began = self._now()
       work()
       times.append(self._now() - began)
-    return sorted(times[1:])[BREAKDOWN_REPEATS // 2]  # the first is a warm-up
+    return min(times[1:])  # the first is a warm-up
 
   def _precision(self) -> Any:
     if self._matmul == "bfloat16":
