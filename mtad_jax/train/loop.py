@@ -26,6 +26,7 @@ from mtad_jax.train.fleet_step import make_programs, place, state_template
 from mtad_jax.train.log_row import checkpoint_note, log_row, report_of, vector
 from mtad_jax.train.mesh import held_machines, make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
+from mtad_jax.train.pace import Pace
 from mtad_jax.train.processes import agree, any_process, first_then_all, is_writer
 from mtad_jax.train.state import TrainState, is_done, with_params
 from mtad_jax.train.step import MachineArrays, batch_rows
@@ -69,23 +70,6 @@ def total_steps(config: Config, num_machines: int) -> int:
 
 def _say(line: str) -> None:
   print(line, flush=True)
-
-
-class _Pace:
-  """How many steps a dispatch may hold so that it lasts about `max_s`; learnt from those before."""
-
-  def __init__(self, max_s: float):
-    self._max_s = max_s
-    self._step_s: float | None = None
-    self._num_seen = 0
-
-  def num_steps(self) -> int:
-    return 1 if self._step_s is None else max(1, int(self._max_s / self._step_s))
-
-  def saw(self, num_steps: int, duration_s: float) -> None:
-    self._num_seen += 1
-    if self._num_seen > 1:  # the first dispatch holds the compilation
-      self._step_s = max(duration_s / num_steps, 1e-6)
 
 
 def train_group(
@@ -210,7 +194,7 @@ class _Runner:
     """
     settings = self._config.train
     events = (settings.log_every_steps, settings.validate_every_steps, settings.checkpoint_every_steps)
-    pace = _Pace(settings.max_dispatch_s)
+    pace = Pace(settings.max_dispatch_s)
     shown = settings.progress_bar and sys.stderr.isatty() and is_writer()
     report = self._fetch(state)
     tick, stopped = int(report.tick[0]), any_process(stop.is_set())
