@@ -25,11 +25,12 @@ from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.load import load_machines
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
 from mtad_jax.train import processes
-from mtad_jax.train.fleet_file import describe_fleet, read_fleet
+from mtad_jax.train.fleet_file import read_fleet
 from mtad_jax.train.loop import Outcome, total_steps, train_group
 from mtad_jax.train.metrics_log import read_metrics
 from mtad_jax.train.processes import is_writer
 from mtad_jax.train.run_file import note_sources, open_run, written_by
+from mtad_jax.train.share import read_share
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.trouble_report import summary_lines
 from mtad_jax.train.warm_start import describe_sources, warm_start
@@ -168,14 +169,13 @@ def main() -> int:
   """Trains, then calibrates; returns the exit code."""
   config = _config()
   _join()
-  machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
-  groups = prepare_groups(machines, config)
+  groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source)
+  holds_all = processes.is_alone()
   _tell(describe_groups(groups))
   with contextlib.ExitStack() as held:
     with processes.first_then_all("open the work directory"):
       if is_writer():
         held.enter_context(run_flags.sole_writer(FLAGS.workdir, "train.py"))
-        fleet = describe_fleet(groups)
         open_run(FLAGS.workdir, config, fleet, FLAGS.data_dir, FLAGS.source, FLAGS.warm_start)
     run = run_flags.open_workdir(FLAGS.workdir).run
     about = {"run_id": run["run_id"], **written_by()}
@@ -190,6 +190,9 @@ def main() -> int:
       _tell(["stopped by a signal; run the same command again to go on"])
       return EXIT_STOPPED
     if is_writer():
+      if not holds_all:
+        machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
+        groups = prepare_groups(machines, config)
       found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
       print("\n".join(report_lines(found)))
   if all(all(outcome.retired.values()) for outcome in outcomes):

@@ -7,7 +7,7 @@ import pytest
 
 from mtad_jax.config import DataConfig
 from mtad_jax.data.builder import build_dataset
-from mtad_jax.data.load import load_machines, read_source
+from mtad_jax.data.load import list_machines, load_machines, read_source
 from mtad_jax.data.smd import MACHINES, METRICS, read_smd, role_of
 from mtad_jax.data.telemanom import read_telemanom
 
@@ -157,3 +157,19 @@ def test_load_machines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
   with pytest.raises(ValueError, match="dataset 'smap' has no machines"):
     load_machines(DataConfig(dataset="smap"), data_dir=None, source=str(empty))
   assert "channel A-1 is left out; it has no files" in caplog.text
+
+
+def test_names_are_listed_in_the_order_in_which_machines_are_read(tmp_path: Path) -> None:
+  smd = smd_folder(tmp_path / "smd", "machine-3-11", "machine-3-2", "machine-1-1")
+  crafts = {"A-2": "SMAP", "A-1": "SMAP", "C-1": "MSL"}
+  rows = "".join(f'{name},{craft},"[]",[point],40\n' for name, craft in crafts.items())
+  nasa = telemanom_folder(tmp_path / "nasa", rows, "A-1", "A-2", "A-10", "C-1")
+  build_dataset("smd", read_smd(smd), str(tmp_path / "prepared"), "hash")
+  places = [("smd", None, smd), ("folder", None, smd), ("smap", None, nasa), ("smd", tmp_path / "prepared", None)]
+  for dataset, data_dir, source in places:
+    place = {"data_dir": data_dir and str(data_dir), "source": source and str(source)}
+    data = DataConfig(dataset=dataset)
+    names = list_machines(data, **place)
+    assert names == [machine.name for machine in load_machines(data, **place)]
+    assert list_machines(DataConfig(dataset=dataset, machines=(names[1],)), **place) == [names[1]]
+  assert list_machines(DataConfig(), data_dir=None, source=str(tmp_path / "nowhere")) == []

@@ -182,7 +182,7 @@ def test_a_run_with_rollbacks_stopped_and_resumed_equals_never_having_stopped(tm
   config = tiny.make_config(train={**GUARD, "max_rollbacks": 30, "num_train_steps": 43})
   group = poisoned(tiny.make_group(config), 1, slice(60, 80))
   whole = train(tmp_path / "whole", group, config)
-  real = loop._Pace.num_steps
+  real = loop.Pace.num_steps
   for stop_after in (3, 5, 9):
     calls = {"count": 0}
 
@@ -192,9 +192,9 @@ def test_a_run_with_rollbacks_stopped_and_resumed_equals_never_having_stopped(tm
         signal.raise_signal(signal.SIGTERM)
       return min(real(pace), 3)
 
-    monkeypatch.setattr(loop._Pace, "num_steps", slowly)
+    monkeypatch.setattr(loop.Pace, "num_steps", slowly)
     assert not train(tmp_path / "cut", group, config).finished
-  monkeypatch.setattr(loop._Pace, "num_steps", real)
+  monkeypatch.setattr(loop.Pace, "num_steps", real)
   assert train(tmp_path / "cut", group, config) == whole
   assert whole.num_rolled_back["machine-1"] > 0
   assert_equal(state_of(tmp_path / "whole"), state_of(tmp_path / "cut"))
@@ -242,7 +242,7 @@ def test_stopped_between_two_log_rows_after_all_have_retired_loses_no_row(tmp_pa
     return 1
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop._Pace, "num_steps", slowly)
+    patch.setattr(loop.Pace, "num_steps", slowly)
     stopped = train(tmp_path / "cut", group, config)
   assert (stopped.step, stopped.finished) == (stop_at, False)
   assert train(tmp_path / "cut", group, config) == whole

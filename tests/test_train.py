@@ -163,7 +163,7 @@ def test_stopping_and_resuming_equals_never_having_stopped(tmp_path, monkeypatch
   assert outcome.finished
   assert outcome.step == 20
 
-  real = loop._Pace.num_steps
+  real = loop.Pace.num_steps
   calls = {"count": 0}
 
   def slowly(pace):
@@ -172,7 +172,7 @@ def test_stopping_and_resuming_equals_never_having_stopped(tmp_path, monkeypatch
       signal.raise_signal(signal.SIGTERM)
     return min(real(pace), 2)
 
-  monkeypatch.setattr(loop._Pace, "num_steps", slowly)
+  monkeypatch.setattr(loop.Pace, "num_steps", slowly)
   stopped = train(tmp_path / "cut")
   assert not stopped.finished
   assert 10 < stopped.step < 20

@@ -108,51 +108,61 @@ def machine_id(name: str) -> int:
   return zlib.crc32(name.encode())
 
 
-def _extent(members: Sequence[PreparedMachine], config: Config) -> Extent:
-  window_size, most = config.model.window_size, config.train.validation_windows
-  fit = [len(part_rows(machine, "fit", window_size, config.data)) for machine in members]
-  validation = [len(part_rows(machine, "validation", window_size, config.data)) for machine in members]
-  size = config.train.machines_per_block or len(members)
-  num_blocks = -(-len(members) // size)
-  return Extent(
-    num_machines=len(members),
-    num_lanes=-(-len(members) // num_blocks),
-    num_rows=max(len(machine.train.values) for machine in members),
-    num_fit=max(fit),
-    num_validation=min(max(validation), most),
+def cut_blocks(num_machines: int, machines_per_block: int) -> list[np.ndarray]:
+  """Returns the indices of each block's machines, in order; their sizes differ by 1 at most. 0: one block."""
+  num_blocks = -(-num_machines // machines_per_block) if machines_per_block else 1
+  return np.array_split(np.arange(num_machines), num_blocks)
+
+
+def prepare_machine(machine: Machine, config: Config) -> PreparedMachine:
+  """Returns one machine prepared; raises ValueError where it cannot be trained on, by name."""
+  preparation, split, parts, notes = fit_preparation(
+    machine, config.model.window_size, config.data, accept_constant=config.data.accept_constant
   )
+  return PreparedMachine(machine.name, machine.role, preparation, split, parts, notes)
 
 
-def _blocks(metrics: tuple[str, ...], members: Sequence[PreparedMachine], config: Config) -> list[Group]:
-  """Returns machines of equal metrics as one group, or as blocks in their order whose sizes differ by 1 at most."""
-  targets, extent = find_targets(metrics, config.data.target_metrics), _extent(members, config)
-  num_blocks = -(-len(members) // extent.num_lanes)
-  cuts = np.array_split(np.arange(len(members)), num_blocks)
-  return [
-    Group(metrics, targets, tuple(members[i] for i in cut), extent, block, num_blocks)
-    for block, cut in enumerate(cuts)
-  ]
+def training_size(machine: PreparedMachine, config: Config) -> tuple[int, int, int]:
+  """Returns how many rows, fit rows and validation rows training looks at; raises ValueError where there are none."""
+  rows = training_rows(machine, config)
+  num_validation = min(len(rows["validation"]), config.train.validation_windows)
+  return len(machine.train.values), len(rows["fit"]), num_validation
+
+
+def group_machines(
+  members: Sequence[PreparedMachine], sizes: Sequence[tuple[int, int, int]], config: Config
+) -> list[Group]:
+  """Returns machines in groups of equal metric lists, in order of first appearance, a large group as its blocks.
+
+  Args:
+    sizes: `training_size` of each.
+  """
+  alike: dict[tuple[str, ...], list[int]] = {}
+  for index, machine in enumerate(members):
+    alike.setdefault(machine.preparation.metrics, []).append(index)
+  groups = []
+  for metrics, indices in alike.items():
+    targets = find_targets(metrics, config.data.target_metrics)
+    blocks = cut_blocks(len(indices), config.train.machines_per_block)
+    most = np.max([sizes[i] for i in indices], axis=0).tolist()
+    extent = Extent(len(indices), max(len(block) for block in blocks), *most)
+    for number, block in enumerate(blocks):
+      machines = tuple(members[indices[i]] for i in block)
+      groups.append(Group(metrics, targets, machines, extent, number, len(blocks)))
+  return groups
 
 
 def prepare_groups(machines: Sequence[Machine], config: Config) -> list[Group]:
   """Returns the machines, prepared, in groups of equal metric lists, in order of first appearance.
 
-  A group of more than `train.machines_per_block` comes as its blocks, one after the other.
+  A group of more machines than `train.machines_per_block` comes as its blocks, one after the other.
 
   Raises:
     ValueError: a machine that cannot be trained on (too short, constant, excluded whole), by name.
   """
-  window_size = config.model.window_size
   exclude.check_machines(exclude.parse_exclusions(config.data.exclude), [m.name for m in machines])
-  prepared: dict[tuple[str, ...], list[PreparedMachine]] = {}
-  for machine in machines:
-    preparation, split, parts, notes = fit_preparation(
-      machine, window_size, config.data, accept_constant=config.data.accept_constant
-    )
-    prepared.setdefault(machine.metrics, []).append(
-      PreparedMachine(machine.name, machine.role, preparation, split, parts, notes)
-    )
-  return [block for metrics, members in prepared.items() for block in _blocks(metrics, members, config)]
+  members = [prepare_machine(machine, config) for machine in machines]
+  return group_machines(members, [training_size(member, config) for member in members], config)
 
 
 def part_rows(machine: PreparedMachine, part: str, window_size: int, settings: DataConfig) -> np.ndarray:
@@ -170,26 +180,37 @@ def _pad(rows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
   return padded, counts
 
 
-def training_arrays(group: Group, config: Config) -> FleetArrays:
-  """Returns the padded arrays of one group; raises ValueError where a machine's part has no window left."""
-  window_size = config.model.window_size
-  lengths = [len(machine.train.values) for machine in group.machines]
+def training_rows(machine: PreparedMachine, config: Config) -> dict[str, np.ndarray]:
+  """Returns the usable rows of the fit and validation parts; raises ValueError where one has no window left."""
+  found = {}
+  for part in ("fit", "validation"):
+    found[part] = part_rows(machine, part, config.model.window_size, config.data)
+    if not len(found[part]):
+      raise ValueError(
+        f"machine {machine.name}: no usable window in the {part} part (rows {getattr(machine.parts, part)});"
+        " excluded or missing rows leave none"
+      )
+  return found
+
+
+def training_arrays(group: Group, config: Config, lanes: Sequence[int] | None = None) -> FleetArrays:
+  """Returns the padded arrays of one group; raises ValueError where a machine's part has no window left.
+
+  Args:
+    lanes: indices of the machines wanted; None: all.
+  """
+  machines = [group.machines[i] for i in (range(len(group.machines)) if lanes is None else lanes)]
+  lengths = [len(machine.train.values) for machine in machines]
   values = np.zeros((len(lengths), group.extent.num_rows, len(group.metrics)), np.float32)
   fit, validation = [], []
-  for i, machine in enumerate(group.machines):
+  for i, machine in enumerate(machines):
     values[i, : lengths[i]] = machine.train.values
-    rows = {part: part_rows(machine, part, window_size, config.data) for part in ("fit", "validation")}
-    for part, found in rows.items():
-      if not len(found):
-        raise ValueError(
-          f"machine {machine.name}: no usable window in the {part} part (rows {getattr(machine.parts, part)});"
-          " excluded or missing rows leave none"
-        )
+    rows = training_rows(machine, config)
     fit.append(rows["fit"])
     count = min(len(rows["validation"]), config.train.validation_windows)
     chosen = np.linspace(0, len(rows["validation"]) - 1, count).round().astype(int)
     validation.append(rows["validation"][chosen])
   fit_rows, num_fit = _pad(fit, group.extent.num_fit)
   validation_rows, num_validation = _pad(validation, group.extent.num_validation)
-  ids = np.array([machine_id(name) for name in group.names], np.uint32)
+  ids = np.array([machine_id(machine.name) for machine in machines], np.uint32)
   return FleetArrays(values, fit_rows, num_fit, validation_rows, num_validation, ids)

@@ -170,6 +170,13 @@ class _Folder:
     return Machine(name, role, names, train, test, labels, self.interpretation(name, names, num_rows))
 
 
+def list_folder(path: epath.PathLike) -> list[str]:
+  """Returns the names of a fleet folder's machines in natural order; none where there is no such folder."""
+  root = epath.Path(path)
+  files = [list_files(root / split) for split in SPLITS[:2]]
+  return sorted({name for split in files for name in split}, key=natural_key)
+
+
 def read_fleet_folder(
   path: epath.PathLike,
   *,

@@ -6,11 +6,11 @@ The one place that knows which reader belongs to which dataset.
 from collections.abc import Sequence
 
 from mtad_jax.config import DataConfig
-from mtad_jax.data.builder import read_dataset
-from mtad_jax.data.fleet_folder import read_fleet_folder
+from mtad_jax.data.builder import find_dataset, read_dataset
+from mtad_jax.data.fleet_folder import list_folder, read_fleet_folder, select_machines
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.smd import read_smd
-from mtad_jax.data.telemanom import read_telemanom
+from mtad_jax.data.telemanom import list_channels, read_telemanom
 
 
 def read_source(
@@ -34,6 +34,19 @@ def read_source(
   if dataset in ("folder", "simulated"):
     return read_fleet_folder(source, machines=machines, require_train=require_train)
   raise ValueError(f"dataset {dataset!r} is unknown; one of smd, smap, msl, folder, simulated is wanted")
+
+
+def list_machines(data: DataConfig, *, data_dir: str | None, source: str | None) -> list[str]:
+  """Returns the names of the machines that `load_machines` gives, in its order, without reading their series."""
+  place = data_dir or source or ""
+  if data_dir:
+    stored = find_dataset(data.dataset, data_dir)
+    known = list(stored.machines) if stored else []
+  elif data.dataset in ("smap", "msl"):
+    known = list_channels(place, data.dataset.upper())
+  else:
+    known = list_folder(place)
+  return select_machines(known, data.machines, place)
 
 
 def load_machines(data: DataConfig, *, data_dir: str | None, source: str | None) -> list[Machine]:

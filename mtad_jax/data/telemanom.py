@@ -96,6 +96,15 @@ def _read_values(path: epath.Path, num_metrics: int) -> np.ndarray:
   return values
 
 
+def list_channels(path: epath.PathLike, spacecraft: str) -> list[str]:
+  """Returns the names of a spacecraft's labelled channels that have both splits, in natural order."""
+  root = epath.Path(path)
+  labelled = _read_segments(root / LABEL_FILE)
+  train, test = (list_files(root / split, (".npy",)) for split in ("train", "test"))
+  names = [name for name, (craft, _) in labelled.items() if craft == spacecraft]
+  return sorted((name for name in names if name in train and name in test), key=natural_key)
+
+
 def read_telemanom(
   path: epath.PathLike, spacecraft: str, machines: Sequence[str] = (), *, require_train: bool = True
 ) -> list[Machine]:

@@ -49,23 +49,29 @@ def fingerprint(metrics: tuple[str, ...], machine: PreparedMachine) -> str:
   return digest.hexdigest()
 
 
-def describe_fleet(groups: list[Group]) -> dict[str, Any]:
-  """Returns fleet.json's content."""
+def describe_machine(machine: PreparedMachine) -> dict[str, Any]:
+  """Returns one machine's entry of fleet.json."""
+  return {
+    "name": machine.name,
+    "role": machine.role,
+    "fingerprint": fingerprint(machine.preparation.metrics, machine),
+    "preparation": to_json(machine.preparation),
+    "parts": {name: list(pair) for name, pair in machine.parts._asdict().items()},
+    "notes": machine.notes,
+  }
+
+
+def describe_fleet(groups: list[Group], entries: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+  """Returns fleet.json's content.
+
+  Args:
+    entries: `describe_machine` by name, where this process does not hold the rows of all; None: it does.
+  """
   described = [
     {
       "metrics": list(group.metrics),
       "targets": list(group.targets),
-      "machines": [
-        {
-          "name": machine.name,
-          "role": machine.role,
-          "fingerprint": fingerprint(group.metrics, machine),
-          "preparation": to_json(machine.preparation),
-          "parts": {name: list(pair) for name, pair in machine.parts._asdict().items()},
-          "notes": machine.notes,
-        }
-        for machine in group.machines
-      ],
+      "machines": [entries[m.name] if entries else describe_machine(m) for m in group.machines],
     }
     for group in groups
   ]
@@ -118,7 +124,8 @@ def check_same_data(stored: dict[str, Any], fleet: dict[str, Any], place: epath.
     )
 
 
-def _read_machine(entry: Any, where: str) -> StoredMachine:
+def read_machine(entry: Any, where: str) -> StoredMachine:
+  """Returns what `describe_machine` wrote; raises ValueError on a field that is missing."""
   name = _field(entry, "name", where)
   where = f"{where}: machine {name!r}"
   stored = {field: _field(entry, field, where) for field in ("role", "preparation", "parts", "notes")}
@@ -143,7 +150,7 @@ def read_fleet(workdir: epath.PathLike) -> list[StoredGroup]:
   for number, group in enumerate(read_json(file, "train.py", ("groups",))["groups"]):
     where = f"{file}: group {number}"
     metrics, targets = tuple(_field(group, "metrics", where)), tuple(_field(group, "targets", where))
-    machines = tuple(_read_machine(entry, where) for entry in _field(group, "machines", where))
+    machines = tuple(read_machine(entry, where) for entry in _field(group, "machines", where))
     groups.append(StoredGroup(number, metrics, targets, machines))
   return groups
 

@@ -37,9 +37,11 @@ class FleetPrograms(NamedTuple):
   clear_report: Callable[[TrainState], TrainState]
 
 
-def place(arrays: FleetArrays, mesh: Mesh | None = None, num_lanes: int = 0) -> MachineArrays:
-  """Returns the fleet's arrays on the mesh (default: all devices), padded to it and to num_lanes, as copies."""
-  return MachineArrays(*to_mesh(tuple(arrays), mesh or make_mesh(), num_lanes))
+def place(
+  arrays: FleetArrays, mesh: Mesh | None = None, num_lanes: int = 0, *, num_machines: int | None = None
+) -> MachineArrays:
+  """Returns the fleet's arrays on the mesh (default: all devices), padded to it, as copies; see `to_mesh`."""
+  return MachineArrays(*to_mesh(tuple(arrays), mesh or make_mesh(), num_lanes, num_machines=num_machines))
 
 
 def make_programs(

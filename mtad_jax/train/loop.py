@@ -15,15 +15,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from mtad_jax.config import Config
-from mtad_jax.data.fleet import FleetArrays, Group, training_arrays
+from mtad_jax.data.fleet import Group, training_arrays
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import make_programs, place, state_template
 from mtad_jax.train.log_row import checkpoint_note, log_row, report_of, vector
-from mtad_jax.train.mesh import make_mesh, to_host, to_mesh
+from mtad_jax.train.mesh import held_machines, make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
+from mtad_jax.train.pace import Pace
 from mtad_jax.train.processes import agree, any_process, first_then_all, is_writer
 from mtad_jax.train.state import TrainState, is_done, with_params
 from mtad_jax.train.step import MachineArrays, batch_rows
@@ -69,23 +72,6 @@ def _say(line: str) -> None:
   print(line, flush=True)
 
 
-class _Pace:
-  """How many steps a dispatch may hold so that it lasts about `max_s`; learnt from those before."""
-
-  def __init__(self, max_s: float):
-    self._max_s = max_s
-    self._step_s: float | None = None
-    self._num_seen = 0
-
-  def num_steps(self) -> int:
-    return 1 if self._step_s is None else max(1, int(self._max_s / self._step_s))
-
-  def saw(self, num_steps: int, duration_s: float) -> None:
-    self._num_seen += 1
-    if self._num_seen > 1:  # the first dispatch holds the compilation
-      self._step_s = max(duration_s / num_steps, 1e-6)
-
-
 def train_group(
   group: Group,
   index: int,
@@ -98,7 +84,8 @@ def train_group(
   """Trains (or goes on training) one group to its end; checkpoints and metrics land in the work directory.
 
   Args:
-    group: prepared machines of equal metrics. index: its number in the fleet.
+    group: prepared machines of equal metrics; only the rows of those on this process's devices are read.
+    index: its number in the fleet.
     about: JSON-able facts written beside every checkpoint.
     first_params: gives the [M, ...] parameters to begin with, called only where there is no checkpoint to go on
       from; None: drawn.
@@ -117,6 +104,12 @@ def train_group(
     runner.close()
 
 
+def _lane_rows(
+  arrays: MachineArrays, lane: jax.Array, step: jax.Array, attempt: jax.Array, config: Config
+) -> jax.Array:
+  return batch_rows(MachineArrays(*(x[lane] for x in arrays)), step, attempt, config)
+
+
 class _Runner:
   """The loop itself, with what it needs at hand."""
 
@@ -128,15 +121,20 @@ class _Runner:
     self._workdir, self._about = epath.Path(workdir), about
     self._num_steps = total_steps(config, group.extent.num_machines)
     self._mesh = make_mesh(self._num_lanes, config.train.batch_size)
-    self._host_arrays: FleetArrays = training_arrays(group, config)
-    self._arrays = place(self._host_arrays, self._mesh, self._num_lanes)
+    num_machines = len(group.names)
+    held = held_machines(num_machines, self._mesh, self._num_lanes).tolist()
+    arrays = training_arrays(group, config, held)
+    self._arrays = place(arrays, self._mesh, self._num_lanes, num_machines=num_machines)
+    del arrays
+    self._num_fit = to_host(self._arrays.num_fit, num_machines)
     self._programs = make_programs(config, len(group.metrics), group.targets, self._mesh)
     self._template = state_template(config, len(group.names), len(group.metrics), group.targets)
     self._directory = group_directory(workdir, index)
     self._checkpoints = (
       Checkpoints(self._directory, config.train.checkpoints_to_keep) if is_writer() else None
     )
-    self._batch_rows = jax.jit(partial(batch_rows, config=config))
+    everywhere = NamedSharding(self._mesh, P())  # any process asks for any lane's rows, all alike
+    self._batch_rows = jax.jit(partial(_lane_rows, config=config), out_shardings=everywhere)
     self._saved = -1  # the newest step on disk or on its way there
 
   def close(self) -> None:
@@ -196,7 +194,7 @@ class _Runner:
     """
     settings = self._config.train
     events = (settings.log_every_steps, settings.validate_every_steps, settings.checkpoint_every_steps)
-    pace = _Pace(settings.max_dispatch_s)
+    pace = Pace(settings.max_dispatch_s)
     shown = settings.progress_bar and sys.stderr.isatty() and is_writer()
     report = self._fetch(state)
     tick, stopped = int(report.tick[0]), any_process(stop.is_set())
@@ -234,7 +232,7 @@ class _Runner:
         report,
         self._config,
         self._num_steps,
-        self._host_arrays.num_fit,
+        self._num_fit,
         self._names,
         tuple(sorted(self._template.params)),
         self._rows_of,
@@ -256,8 +254,7 @@ class _Runner:
     return bool(np.all(is_done(report, self._num_steps)))
 
   def _rows_of(self, lane: int, step: int, attempt: int) -> np.ndarray:
-    arrays = MachineArrays(*(x[lane] for x in self._host_arrays))
-    return np.asarray(self._batch_rows(arrays, np.int32(step), np.int32(attempt)))
+    return np.asarray(self._batch_rows(self._arrays, np.int32(lane), np.int32(step), np.int32(attempt)))
 
   def _save(self, state: TrainState, tick: int) -> None:
     host = to_host(state, len(self._names), copied=False)  # save() copies

@@ -1,7 +1,7 @@
 """Where the machines' arrays live: the machine axis spread over all devices of all processes.
 
 Machines are independent, so each device runs its share without a word to the others. 28 machines on 8 devices
-are padded to 32 by copies of the first, in memory only: the host sees the real ones. Where there are more devices
+are padded to 32 by copies of the last, in memory only: the host sees the real ones. Where there are more devices
 than machines, several devices hold the same machines, and a training step's windows are spread over them.
 """
 
@@ -41,22 +41,42 @@ def _batch_axis(num_machines: int, num_devices: int, batch_size: int) -> int:
   return min(sizes, key=lambda size: (-(-num_machines * size // num_devices) / size, size))
 
 
-def to_mesh(tree: Any, mesh: Mesh, num_lanes: int = 0) -> Any:
+def _machine_of_lane(num_machines: int, mesh: Mesh, num_lanes: int) -> np.ndarray:
+  """Returns the machine [M'] that each lane on the mesh holds."""
+  axis = mesh.shape["machine"]
+  lanes = np.arange(-(-max(num_machines, num_lanes) // axis) * axis)
+  return np.minimum(lanes, num_machines - 1)
+
+
+def held_machines(num_machines: int, mesh: Mesh, num_lanes: int = 0) -> np.ndarray:
+  """Returns the indices, rising, of the machines of which a lane lies on a device of this process."""
+  machines = _machine_of_lane(num_machines, mesh, num_lanes)
+  places = NamedSharding(mesh, MACHINES).addressable_devices_indices_map(machines.shape)
+  return np.unique(np.concatenate([machines[index] for index in places.values() if index is not None]))
+
+
+def to_mesh(tree: Any, mesh: Mesh, num_lanes: int = 0, *, num_machines: int | None = None) -> Any:
   """Returns [M, ...] host arrays as device arrays [M', ...], M' the next multiple of the mesh's machine axis.
 
-  The device arrays share no memory with `tree`; every process must hold the whole of it.
+  The device arrays share no memory with `tree`.
 
   Args:
     num_lanes: M' is at least this, so that blocks of different sizes have equal shapes.
+    num_machines: M, where `tree` has the `held_machines` alone; None: it has all, in every process.
   """
   sharding = NamedSharding(mesh, MACHINES)
 
   def put(array: Any) -> jax.Array:
     host = np.asarray(array)
-    axis = mesh.shape["machine"]
-    lanes = np.arange(-(-max(len(host), num_lanes) // axis) * axis)
-    padded = host[np.where(lanes < len(host), lanes, 0)]  # indexing copies
-    return jax.make_array_from_callback(padded.shape, sharding, lambda index: padded[index])
+    count = len(host) if num_machines is None else num_machines
+    machines = _machine_of_lane(count, mesh, num_lanes)
+    held = np.arange(count) if num_machines is None else held_machines(count, mesh, num_lanes)
+
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+      lanes = machines if index is None else machines[index[0]]
+      return host[np.searchsorted(held, lanes)]  # indexing by an array copies
+
+    return jax.make_array_from_callback((len(machines), *host.shape[1:]), sharding, part)
 
   return jax.tree.map(put, tree)
 

@@ -3,8 +3,10 @@
 Every process must call the agreeing functions alike and in the same order. The first process alone writes files.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,6 +70,11 @@ def describe() -> str:
   return text + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
 
 
+def is_alone() -> bool:
+  """Returns whether this process trains the whole fleet."""
+  return jax.process_count() == 1
+
+
 def is_writer() -> bool:
   """Returns whether this process writes files: the first one does."""
   return jax.process_index() == 0
@@ -76,6 +83,28 @@ def is_writer() -> bool:
 def agree(value: int) -> int:
   """Returns the first process's value in every process."""
   return value if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def gather(make: Callable[[], Any]) -> list[Any]:
+  """Returns what `make` gave in each process, in their order; JSON-able.
+
+  Raises:
+    ValueError: in every process, where `make` raised ValueError or OSError in one of them.
+  """
+  try:
+    told = {"value": make()}
+  except (ValueError, OSError) as error:
+    told = {"error": str(error)}
+  text = np.frombuffer(json.dumps(told).encode(), np.uint8)
+  lengths = multihost_utils.process_allgather(np.int32(len(text))).ravel()
+  padded = np.zeros(lengths.max(), np.uint8)
+  padded[: len(text)] = text
+  texts = multihost_utils.process_allgather(padded).reshape(len(lengths), -1)
+  found = [json.loads(text[:length].tobytes()) for text, length in zip(texts, lengths, strict=True)]
+  for one in found:
+    if "error" in one:
+      raise ValueError(one["error"])
+  return [one["value"] for one in found]
 
 
 @contextmanager
