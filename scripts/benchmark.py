@@ -11,6 +11,7 @@ from typing import Any
 
 import benchmark_guard
 import benchmark_speed
+import host
 import run_flags
 from absl import flags
 from program import UsageError, run
@@ -142,6 +143,7 @@ def main() -> int:
     lines += speed()
   others = [name for name in FLAGS.measure if name != "speed"]
   if others:
+    host.prepare()
     lines += costs(others)
   print("\n".join(lines))
   return 0

@@ -7,25 +7,12 @@ can let the sides take turns. The first line is the settings. Needs nothing but 
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
-ALLOCATOR = (
-  "MALLOC_",
-  "LD_PRELOAD",
-  "TCMALLOC_",
-  "PYTORCH_",
-  "XLA_",
-  "OMP_",
-  "MKL_",
-  "KMP_",
-  "GOMP_",
-  "TORCH_",
-)
 LEAVING_S = 20.0  # how long a side that was told to leave may take
 
 
@@ -115,26 +102,3 @@ def serve(start: Callable[[dict[str, Any]], Any]) -> None:
     except (ImportError, ValueError) as error:
       answer = {"error": " ".join(str(error).split())}
     answers.write(json.dumps(answer) + "\n")
-
-
-def resident_peak() -> int:
-  """Returns the most memory this process has held, in bytes.
-
-  Linux's own figure where there is one: getrusage's also counts the parent's size from before the exec.
-  """
-  try:
-    with open("/proc/self/status") as status:
-      return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-  except (OSError, StopIteration):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def allocator_settings() -> dict[str, str]:
-  """Returns the variables of the environment that set allocators and threads; they move figures by two times."""
-  return {name: value for name, value in sorted(os.environ.items()) if name.startswith(ALLOCATOR)}
-
-
-def num_cores() -> int:
-  """Returns how many cores this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,12 +11,14 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the other sid
 import time
 from typing import Any
 
+import host
 import jax
 import jax.numpy as jnp
 import numpy as np
 from benchmark_fleet import ALL_STEPS, NUM_ROWS, TimedTraining, random_fleet
 from benchmark_products import count_products
-from benchmark_protocol import allocator_settings, num_cores, resident_peak, serve
+from benchmark_protocol import serve
+from resources import allocator_settings, num_cores, resident_peak
 
 from mtad_jax.config import freeze
 from mtad_jax.detect.row_outputs import make_forward
@@ -35,6 +37,7 @@ class JaxSide:
 
   def __init__(self, settings: dict[str, Any]):
     settings["config"]["model"]["matmul"] = PRECISIONS[settings["matmul"]]
+    host.prepare()
     self._cache_hits = 0
     jax.monitoring.register_event_listener(self._count)
     self._platform = jax.devices()[0].platform

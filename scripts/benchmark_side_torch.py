@@ -8,7 +8,8 @@ import contextlib
 import time
 from typing import Any
 
-from benchmark_protocol import allocator_settings, num_cores, resident_peak, serve
+from benchmark_protocol import serve
+from resources import allocator_settings, keep_freed_memory, num_cores, resident_peak
 
 PREPARED_BATCHES = 4  # batches' worth of windows that are held ready
 BREAKDOWN_REPEATS = 3
@@ -18,6 +19,7 @@ class TorchSide:
   """The network, its optimiser and the prepared windows."""
 
   def __init__(self, settings: dict[str, Any]):
+    keep_freed_memory()  # as the other side does
     try:
       import torch
     except ImportError:

@@ -3,6 +3,7 @@
 python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
 """
 
+import host
 import run_flags
 from absl import flags
 from etils import epath
@@ -42,6 +43,7 @@ def main() -> int:
 
 
 def _calibrate() -> int:
+  host.prepare()
   opened = run_flags.open_workdir(FLAGS.workdir)
   config = _changed(opened.config)
   machines = run_flags.load_run_machines(opened, FLAGS.data_dir, FLAGS.source)

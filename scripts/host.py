@@ -1,6 +1,5 @@
-"""What a command asks of its host before it computes: memory kept, programs kept, all cores used."""
+"""What a command that computes asks of its host first: memory kept, programs kept, all cores used."""
 
-import ctypes
 import os
 import platform
 import sys
@@ -8,22 +7,7 @@ import zlib
 from pathlib import Path
 
 import jax
-
-# glibc's numbers for mallopt (malloc.h)
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-
-
-def keep_freed_memory() -> None:
-  """Keeps freed memory in the process, where the C library is glibc; elsewhere does nothing.
-
-  By default every array of some MiB is mapped afresh and given back: a training step on the CPU then spends an
-  eighth of its time on the first touches of its pages. The process stays as large as its largest step.
-  """
-  if platform.libc_ver()[0] != "glibc":
-    return
-  libc = ctypes.CDLL(None)
-  for parameter, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
-    libc.mallopt(parameter, value)
+from resources import keep_freed_memory, num_cores
 
 
 def _processor() -> str:
@@ -57,4 +41,16 @@ def use_all_cores() -> None:
   machines, the windows of a batch) are trained side by side. To be called before the first use of a device.
   """
   if "JAX_NUM_CPU_DEVICES" not in os.environ:
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def prepare(*, is_alone: bool = True) -> None:
+  """Does all of it; to be called before anything is computed.
+
+  Args:
+    is_alone: False where several processes, perhaps of one host, share the work: then each keeps one CPU device.
+  """
+  keep_freed_memory()
+  keep_programs()
+  if is_alone:
+    use_all_cores()

@@ -7,6 +7,7 @@ python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=
 import time
 from typing import NamedTuple
 
+import host
 import jax
 import numpy as np
 import run_flags
@@ -236,6 +237,7 @@ def main() -> int:
     raise UsageError("--split=train: of new files, test/ is scored; leave --split or --source out")
   calibrations, about = read_calibration(FLAGS.workdir)
   _check_calibration(opened, about)
+  host.prepare()
   machines = _machines(opened)
   folder = epath.Path(FLAGS.workdir)
   if FLAGS.source:

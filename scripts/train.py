@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import host
 import run_flags
 from absl import flags
 from program import EXIT_ALL_RETIRED, EXIT_STOPPED, UsageError, run
@@ -159,6 +160,7 @@ def _join() -> None:
   given = [name for name in ("coordinator", "num_processes", "process_id") if FLAGS[name].value is not None]
   if FLAGS.distributed and given:
     raise UsageError(f"--distributed and --{given[0]}: one of them, not both")
+  host.prepare(is_alone=not FLAGS.distributed and not given)
   if FLAGS.distributed:
     processes.join_from_environment()
   else:

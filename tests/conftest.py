@@ -12,6 +12,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Tiny programs take ten times longer to compile than to run; LLVM's optimiser is half of that.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # as many devices on any machine
+
 import subprocess
 import sys
 from pathlib import Path

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from benchmark_products import count_products
-from benchmark_protocol import Process, resident_peak
+from benchmark_protocol import Process
 from fleets import SCRIPTS, TINY, refused, run_here, succeeded
+from resources import resident_peak
 
 from mtad_jax.config import Attention, Config
 

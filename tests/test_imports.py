@@ -106,7 +106,7 @@ def test_never_imported(path: Path) -> None:
 
 @pytest.mark.parametrize("module", YARDSTICK)
 def test_the_yardstick_runs_where_only_torch_is_installed(module: str) -> None:
-  allowed = {*sys.stdlib_module_names, "torch", "numpy", "torch_network", "benchmark_protocol"}
+  allowed = {*sys.stdlib_module_names, "torch", "numpy", "torch_network", "benchmark_protocol", "resources"}
   names = imports_of(ROOT / f"{module.replace('.', '/')}.py")
   assert {name.split(".")[0] for _, name in names} <= allowed
 

@@ -62,9 +62,7 @@ def total_steps(config: Config, num_machines: int) -> int:
   if settings.window_budget:
     steps = max(1, settings.window_budget // (num_machines * settings.batch_size))
   if steps * settings.batch_size >= 2**31:
-    raise ValueError(
-      f"config.train: {steps} steps of {settings.batch_size} windows exceed 2^31 draws per machine"
-    )
+    raise ValueError(f"config.train: {steps} steps of {settings.batch_size} windows exceed 2^31 draws per machine")
   return steps
 
 
