@@ -1,0 +1,129 @@
+"""The parts written for speed against the plain ones: values, gradients, and what training with them leads to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from mtad_jax.config import Attention
+from mtad_jax.data.fleet import training_arrays
+from mtad_jax.model import attention, gru
+from mtad_jax.model.pair_logits import MOST_TERMS, pair_logits
+from mtad_jax.model.recurrence import InputProducts, all_states, last_state
+from mtad_jax.train import fleet_step
+from mtad_jax.train.fleet_step import make_programs, place
+
+
+def plain_states(inputs: InputProducts, weight: jax.Array, bias: jax.Array) -> jax.Array:
+  """The recurrence as a scan, for automatic differentiation."""
+  size = weight.shape[0]
+
+  def step(state: jax.Array, row: InputProducts) -> tuple[jax.Array, jax.Array]:
+    products = state @ weight
+    reset, update = jnp.split(jax.nn.sigmoid(row.gates + products[:, : 2 * size]), 2, axis=1)
+    new = jnp.tanh(row.candidate + reset * (products[:, 2 * size :] + bias[None, :]))
+    state = (1 - update) * new + update * state
+    return state, state
+
+  return jax.lax.scan(step, jnp.zeros_like(inputs.candidate[0]), inputs)[1]
+
+
+def plain_logits(left: jax.Array, right: jax.Array, weight: jax.Array, slope: float) -> jax.Array:
+  """Every pair written out, [B, A, N, N]."""
+  pairs = jax.nn.leaky_relu(left[:, :, :, None] + right[:, :, None, :], slope)
+  return jnp.sum(pairs * weight[None, :, None, None], axis=1)
+
+
+def value_and_gradients(part: Callable[..., jax.Array], *arguments: Any) -> Any:
+  """Returns the part's value, and the gradients of a sum of it that weighs every entry otherwise."""
+
+  def weighed(*inputs: Any) -> tuple[jax.Array, jax.Array]:
+    value = part(*inputs)
+    weights = jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
+    return jnp.sum(value * weights, axis=None), value
+
+  with jax.default_matmul_precision("highest"):
+    gradients, value = jax.jit(jax.grad(weighed, tuple(range(len(arguments))), has_aux=True))(*arguments)
+  return value, gradients
+
+
+def assert_alike(found: Any, wanted: Any) -> None:
+  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    assert x.shape == y.shape
+    np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * max(1.0, float(np.abs(y).max())))
+
+
+def draw(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
+  rng = np.random.default_rng(seed)
+  return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (2, 1, 5), (13, 6, 7)], ids=str)
+def test_the_recurrence_and_its_gradient(shape: tuple[int, int, int]) -> None:
+  rows, batch, size = shape
+  gates, candidate, weight, bias = draw(
+    1, (rows, batch, 2 * size), (rows, batch, size), (size, 3 * size), (size,)
+  )
+  arguments = (InputProducts(gates, candidate), weight, bias)
+  assert_alike(value_and_gradients(all_states, *arguments), value_and_gradients(plain_states, *arguments))
+  np.testing.assert_allclose(last_state(*arguments), all_states(*arguments)[-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("num_nodes", [1, 5, MOST_TERMS, 2 * MOST_TERMS + 1])
+@pytest.mark.parametrize("width", [1, MOST_TERMS + 1, 2 * MOST_TERMS])
+def test_the_pairs_logits_and_their_gradients(num_nodes: int, width: int) -> None:
+  left, right, weight = draw(2, (3, width, num_nodes), (3, width, num_nodes), (width,))
+  right = right.at[0, :, 0].set(-left[0, :, 0])  # a pair at the kink: the slope there is that of above
+  arguments = (left, right, weight)
+  for slope in (0.2, 0.0):
+    found = value_and_gradients(lambda *x, s=slope: pair_logits(*x, s), *arguments)
+    assert_alike(found, value_and_gradients(lambda *x, s=slope: plain_logits(*x, s), *arguments))
+
+
+def test_mapped_over_machines_each_is_its_own() -> None:
+  left, right, weight = draw(3, (4, 2, 6, 5), (4, 2, 6, 5), (4, 6))
+  gates, candidate, recurrent, bias = draw(4, (4, 3, 2, 8), (4, 3, 2, 4), (4, 4, 12), (4, 4))
+  whole = jax.vmap(lambda *x: pair_logits(*x, 0.2))(left, right, weight)
+  states = jax.vmap(all_states)(InputProducts(gates, candidate), recurrent, bias)
+  for lane in range(4):
+    np.testing.assert_allclose(whole[lane], pair_logits(left[lane], right[lane], weight[lane], 0.2), atol=1e-5)
+    alone = all_states(InputProducts(gates[lane], candidate[lane]), recurrent[lane], bias[lane])
+    np.testing.assert_allclose(states[lane], alone, atol=1e-6)
+
+
+def test_no_array_of_all_pairs_is_ever_made() -> None:
+  """Neither forward nor backward: the largest value has the size of the projections or of the logits."""
+  batch, width, nodes = 2, 64, 48
+  shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, width, nodes),) * 2 + ((width,),)]
+  program = jax.jit(jax.grad(lambda *x: jnp.sum(pair_logits(*x, 0.2) ** 2, axis=None), (0, 1, 2)))
+  memory = program.lower(*shapes).compile().memory_analysis()
+  assert memory.temp_size_in_bytes < 4 * batch * width * nodes * nodes / 2
+
+
+def validation_losses(attention_kind: Attention, seed: int) -> np.ndarray:
+  """Returns the machines' validation losses [3] after 150 steps."""
+  config = tiny.make_config(model={"attention": attention_kind.value}, train={"random_seed": seed})
+  group = tiny.make_group(config)
+  fleet_step._make_programs.cache_clear()
+  programs = make_programs(config, len(group.metrics), group.targets)
+  arrays = place(training_arrays(group, config))
+  state = programs.run(programs.init(arrays.machine_ids), arrays, 150, 150)
+  return np.asarray(programs.validate(state, arrays)[1].total)
+
+
+@pytest.mark.parametrize("kind", list(Attention))
+def test_trained_with_the_plain_parts_the_validation_loss_is_the_same_within_seed_noise(
+  kind: Attention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  fast = np.stack([validation_losses(kind, seed) for seed in range(3)])
+  monkeypatch.setattr(gru, "all_states", plain_states)
+  monkeypatch.setattr(attention, "pair_logits", plain_logits)
+  plain = validation_losses(kind, seed=0)
+  fleet_step._make_programs.cache_clear()
+  noise = fast.std(axis=0, ddof=1)
+  print(f"{kind}: apart by {np.abs(fast[0] - plain).max():.1e}, seeds by {noise.min():.2f} and more")
+  assert (np.abs(fast[0] - plain) < 0.05 * noise).all()
