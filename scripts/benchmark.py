@@ -1,7 +1,8 @@
-"""Measures what the guard and the checkpoints cost, or the speed beside plain PyTorch; JSON lines, then a table.
+"""Measures what guard, checkpoints and a fleet's size cost, and the speed beside plain PyTorch; JSON lines, a table.
 
 python scripts/benchmark.py --config=configs/smd.py:cpu
 python scripts/benchmark.py --config=configs/smd.py --machines=28 --repeats=9 --measure=guard
+python scripts/benchmark.py --config=configs/smd.py:cpu --measure=sizes --machines=1,4,28 --total_batch=1792
 python scripts/benchmark.py --config=configs/fleet.py --measure=speed
 python scripts/benchmark.py --config=configs/fleet.py --measure=speed --sizes=smd:38,smap:25,msl:55 --hidden=150,300
 """
@@ -10,6 +11,7 @@ import json
 from typing import Any
 
 import benchmark_guard
+import benchmark_sizes
 import benchmark_speed
 import host
 import run_flags
@@ -25,15 +27,18 @@ run_flags.define_config()
 flags.DEFINE_multi_enum(
   "measure",
   ["guard", "checkpoints"],
-  ["guard", "checkpoints", "speed"],
-  "what to measure; speed is beside PyTorch",
+  ["guard", "checkpoints", "sizes", "speed"],
+  "what to measure; sizes: a machine's step in fleets of different sizes; speed: beside PyTorch",
 )
 flags.DEFINE_list(
-  "machines", None, "machines of the fleet; speed takes several, e.g. 1,28; default: 4, of speed 1"
+  "machines", None, "machines of the fleet; sizes and speed take several, e.g. 1,28; default: 4, of speed 1"
 )
-flags.DEFINE_integer("metrics", 38, "guard, checkpoints: metrics of each machine; SMD has 38", lower_bound=1)
+flags.DEFINE_integer("metrics", 38, "all but speed: metrics of each machine; SMD has 38", lower_bound=1)
 flags.DEFINE_integer("repeats", 7, "interleaved repeats; the median counts", lower_bound=1)
 flags.DEFINE_float("seconds", 4.0, "how long one repeat of one side lasts, about", lower_bound=0.01)
+flags.DEFINE_integer(
+  "total_batch", 0, "sizes: windows of a step of the whole fleet; 0: the config's batch a machine", lower_bound=0
+)
 flags.DEFINE_string("folder", None, "where checkpoints are tried; default: a temporary folder")
 flags.DEFINE_list("sizes", ["smd:38"], "speed: NAME:METRICS, e.g. smd:38,smap:25,msl:55")
 flags.DEFINE_list("attention", ["static", "gatv2"], "speed: static, gatv2")
@@ -136,14 +141,26 @@ def costs(measures: list[str]) -> list[str]:
   return [title, *benchmark_guard.table(results)]
 
 
+def sizes() -> list[str]:
+  """Measures fleets of different sizes, prints a JSON line each; returns the table."""
+  fleets = numbers("machines") or [4]
+  extent = benchmark_sizes.Extent(fleets, FLAGS.metrics, FLAGS.total_batch, FLAGS.repeats, FLAGS.seconds)
+  rows = benchmark_sizes.measure_sizes(run_flags.frozen_config(), extent)
+  for row in rows:
+    print(json.dumps(row | written_by()), flush=True)
+  return benchmark_sizes.describe(rows)
+
+
 def main() -> int:
   """Measures and prints; returns the exit code."""
   lines = []
   if "speed" in FLAGS.measure:  # first: once this process holds a device, the sides may lack its memory
     lines += speed()
-  others = [name for name in FLAGS.measure if name != "speed"]
+  host.prepare()
+  if "sizes" in FLAGS.measure:
+    lines += sizes()
+  others = [name for name in FLAGS.measure if name in ("guard", "checkpoints")]
   if others:
-    host.prepare()
     lines += costs(others)
   print("\n".join(lines))
   return 0

@@ -49,3 +49,15 @@ def test_one_measure_alone() -> None:
 )
 def test_flags_that_cannot_be_are_refused_by_name(flag: str, told: str) -> None:
   refused(run_here("benchmark.py", *TINY, "--measure=speed", flag), 2, told)
+
+
+def test_fleets_of_different_sizes_share_a_total_batch() -> None:
+  few = (*TINY, "--measure=sizes", "--metrics=3", "--repeats=2", "--seconds=0.05")
+  done = succeeded(run_here("benchmark.py", *few, "--machines=1,4", "--total_batch=8"))
+  one, four = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+  assert [(row["machines"], row["batch"]) for row in (one, four)] == [(1, 8), (4, 2)]
+  assert min(one["over_cheapest"], four["over_cheapest"]) == 1.0
+  assert four["machine_step_s"] == pytest.approx(four["step_s"] / 4)
+  assert "4 machines, batch 2: " in done.stdout
+  odd = run_here("benchmark.py", *few, "--machines=3", "--total_batch=8")
+  refused(odd, 1, "--total_batch=8: 3 machines cannot share that evenly")
