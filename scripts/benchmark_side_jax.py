@@ -144,5 +144,6 @@ class JaxSide:
     return sum(device.memory_stats()["peak_bytes_in_use"] for device in jax.devices())
 
 
-if __name__ == "__main__":
+def main() -> None:
+  """Answers the parent's requests until it has no more."""
   serve(JaxSide)

@@ -150,5 +150,6 @@ class TorchSide:
     return time.perf_counter()
 
 
-if __name__ == "__main__":
+def main() -> None:
+  """Answers the parent's requests until it has no more."""
   serve(TorchSide)

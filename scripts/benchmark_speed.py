@@ -116,9 +116,9 @@ def measure(combination: Combination, measuring: Measuring) -> list[dict[str, An
 
 
 def _start(side: str, combination: Combination, measuring: Measuring) -> Process:
-  python, script = sys.executable, "benchmark_side_jax.py"
+  python, module = sys.executable, "benchmark_side_jax"
   if side != "jax":
-    python, script = measuring.torch_python or sys.executable, "benchmark_side_torch.py"
+    python, module = measuring.torch_python or sys.executable, "benchmark_side_torch"
   settings = {
     "config": to_dict(combination.config),
     "metrics": combination.num_metrics,
@@ -126,7 +126,8 @@ def _start(side: str, combination: Combination, measuring: Measuring) -> Process
     "matmul": measuring.matmul,
     "factored": side == "torch_factored",
   }
-  return Process(side, [python, str(SCRIPTS / script)], settings)
+  start = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {module}; {module}.main()"
+  return Process(side, [python, "-c", start], settings)
 
 
 def _machines(side: str, combination: Combination) -> int:
