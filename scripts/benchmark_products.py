@@ -51,7 +51,8 @@ def _times(equation: Any) -> int:
   if name == "scan":
     return params["length"]
   if name == "shard_map":
-    return params["mesh"].size
+    # along the other axes the shapes seen here are those of the whole
+    return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"])
   if name == "pallas_call":
     return math.prod(params["grid_mapping"].grid)
   return 1

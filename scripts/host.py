@@ -1,4 +1,4 @@
-"""What a command that computes asks of its host first: memory kept, programs kept, all cores used."""
+"""What a command that computes asks of its host first: freed memory kept, compiled programs kept."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import jax
-from resources import keep_freed_memory, num_cores
+from resources import keep_freed_memory
 
 
 def _processor() -> str:
@@ -34,23 +34,11 @@ def keep_programs() -> None:
   jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def use_all_cores() -> None:
-  """Makes every core this process may use a device, where the CPU computes; JAX_NUM_CPU_DEVICES goes before.
+def prepare() -> None:
+  """Does both; to be called before anything is computed.
 
-  One device runs a machine's small products on one core after another; with one device a core, machines (or, of few
-  machines, the windows of a batch) are trained side by side. To be called before the first use of a device.
-  """
-  if "JAX_NUM_CPU_DEVICES" not in os.environ:
-    jax.config.update("jax_num_cpu_devices", num_cores())
-
-
-def prepare(*, is_alone: bool = True) -> None:
-  """Does all of it; to be called before anything is computed.
-
-  Args:
-    is_alone: False where several processes, perhaps of one host, share the work: then each keeps one CPU device.
+  The CPU stays one device, whose products use all cores: with a device a core, a step is a tenth faster, but XLA's
+  threads have been seen to wait for one another for ever (jax 0.10.2, 7 machines on two devices of two cores).
   """
   keep_freed_memory()
   keep_programs()
-  if is_alone:
-    use_all_cores()

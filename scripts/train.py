@@ -160,7 +160,7 @@ def _join() -> None:
   given = [name for name in ("coordinator", "num_processes", "process_id") if FLAGS[name].value is not None]
   if FLAGS.distributed and given:
     raise UsageError(f"--distributed and --{given[0]}: one of them, not both")
-  host.prepare(is_alone=not FLAGS.distributed and not given)
+  host.prepare()
   if FLAGS.distributed:
     processes.join_from_environment()
   else:
