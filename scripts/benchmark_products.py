@@ -52,7 +52,7 @@ def _times(equation: Any) -> int:
     return params["length"]
   if name == "shard_map":
     # along the other axes the shapes seen here are those of the whole
-    return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"])
+    return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
   if name == "pallas_call":
     return math.prod(params["grid_mapping"].grid)
   return 1
