@@ -116,8 +116,8 @@ def test_last_row_only_is_the_last_row_of_the_whole_reconstruction(settings: Mod
   assert last.reconstruction is not None
   for every_row, one_row in zip(whole.reconstruction, last.reconstruction, strict=True):
     assert one_row.shape == (NUM_WINDOWS, every_row.shape[-1])
-    np.testing.assert_allclose(one_row, every_row[:, -1], rtol=1e-6, atol=1e-6)
-  np.testing.assert_array_equal(last.forecast, whole.forecast)
+    np.testing.assert_allclose(one_row, every_row[:, -1], rtol=TOLERANCE, atol=TOLERANCE)
+  np.testing.assert_allclose(last.forecast, whole.forecast, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def run(params: Params, windows: np.ndarray, settings: ModelConfig) -> Outputs:
@@ -229,7 +229,7 @@ def test_a_windows_outputs_do_not_depend_on_its_batch() -> None:
   together = run(params, windows, SMALL)
   alone = run(params, windows[1:2], SMALL)
   for whole, one in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-    np.testing.assert_allclose(one[0], whole[1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(one[0], whole[1], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("settings", [SMALL, GATV2], ids=["static", "gatv2"])
