@@ -25,8 +25,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 def keep_freed_memory() -> None:
   """Keeps freed memory in the process, where the C library is glibc; elsewhere does nothing.
 
-  By default every array of some MiB is mapped afresh and given back: a training step on the CPU then spends an
-  eighth of its time on the first touches of its pages. The process stays as large as its largest step.
+  By default every array of some MiB is mapped afresh and given back, and a training step on the CPU touches all of
+  its pages for the first time, every time. The process stays as large as its largest step.
   """
   if platform.libc_ver()[0] != "glibc":
     return

@@ -5,6 +5,7 @@ losses and, by `gradients_as_tree`, the same gradients. It is written the straig
 but PyTorch and NumPy.
 """
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ def read_sizes(model: Mapping[str, Any], num_metrics: int, targets: tuple[int, .
   return Sizes(num_metrics, targets, **{name: value for name, value in model.items() if name in known})
 
 
-class GraphAttention(nn.Module):
+class GraphAttention(nn.Module, abc.ABC):
   """Attention over N nodes of length D; how the pairs' logits come about is the subclass's."""
 
   def __init__(self, length: int, sizes: Sizes):
@@ -57,9 +58,9 @@ class GraphAttention(nn.Module):
     self.pair = nn.Linear(2 * length, width) if sizes.attention == "gatv2" else None  # W of (v_i ++ v_j)
     self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(width, 1)))
 
+  @abc.abstractmethod
   def logits(self, nodes: Tensor) -> Tensor:
     """Returns e_ij [B, N, N] of nodes [B, N, D]."""
-    raise NotImplementedError
 
   def forward(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Returns (mixed nodes [B, N, D], attention [B, N, N]) of nodes [B, N, D]."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_model import SMALL
 
 from mtad_jax.config import Attention, ModelConfig, RunMode, to_dict
 from mtad_jax.model.network import apply, init_params
@@ -19,15 +20,6 @@ import torch_network  # noqa: E402  # where torch is absent there is nothing to 
 TOLERANCE = 1e-4
 NUM_METRICS, NUM_WINDOWS, KL_WEIGHT = 5, 4, 0.7
 TARGETS = (0, 2, 3)
-SMALL = ModelConfig(
-  window_size=9,
-  kernel_size=3,
-  hidden_size=7,
-  forecast_size=6,
-  forecast_layers=2,
-  latent_size=4,
-  decoder_size=8,
-)
 
 
 def draw_batch() -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,7 @@ class GRU(nn.Module):
 
   @nn.compact
   def __call__(self, inputs: jax.Array, last_only: bool) -> jax.Array:
-    """Returns the states [B, W, H] of inputs [B, W, D], or the last one alone [B, H], which has no gradient."""
+    """Returns the states [B, W, H] of inputs [B, W, D], or the last one alone [B, H], as scoring needs it."""
     size = self.hidden_size
     products = _Input(size, name="input")(jnp.swapaxes(inputs, 0, 1))  # [W, B, .]
     recurrent = self.param("recurrent", nn.initializers.orthogonal(), (size, 3 * size))
