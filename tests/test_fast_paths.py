@@ -13,23 +13,25 @@ from mtad_jax.config import Attention
 from mtad_jax.data.fleet import training_arrays
 from mtad_jax.model import attention, gru
 from mtad_jax.model.pair_logits import MOST_TERMS, pair_logits
-from mtad_jax.model.recurrence import InputProducts, all_states, last_state
+from mtad_jax.model.recurrence import all_states, last_state
 from mtad_jax.train import fleet_step
 from mtad_jax.train.fleet_step import make_programs, place
 
 
-def plain_states(inputs: InputProducts, weight: jax.Array, bias: jax.Array) -> jax.Array:
-  """The recurrence as a scan, for automatic differentiation."""
+def plain_states(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+  """The recurrence as a scan over rows [B, 3H], for automatic differentiation; as `all_states`."""
   size = weight.shape[0]
 
-  def step(state: jax.Array, row: InputProducts) -> tuple[jax.Array, jax.Array]:
+  def step(state: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array]:
     products = state @ weight
-    reset, update = jnp.split(jax.nn.sigmoid(row.gates + products[:, : 2 * size]), 2, axis=1)
-    new = jnp.tanh(row.candidate + reset * (products[:, 2 * size :] + bias[None, :]))
+    reset, update = jnp.split(jax.nn.sigmoid((row + products)[:, : 2 * size]), 2, axis=1)
+    new = jnp.tanh(row[:, 2 * size :] + reset * (products[:, 2 * size :] + bias[None, :]))
     state = (1 - update) * new + update * state
     return state, state
 
-  return jax.lax.scan(step, jnp.zeros_like(inputs.candidate[0]), inputs)[1]
+  rows = jnp.transpose(inputs, (1, 2, 0))  # [W, B, 3H]
+  states = jax.lax.scan(step, jnp.zeros((rows.shape[1], size), rows.dtype), rows)[1]
+  return jnp.swapaxes(states, 1, 2)
 
 
 def plain_logits(left: jax.Array, right: jax.Array, weight: jax.Array, slope: float) -> jax.Array:
@@ -65,10 +67,7 @@ def draw(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (2, 1, 5), (13, 6, 7)], ids=str)
 def test_the_recurrence_and_its_gradient(shape: tuple[int, int, int]) -> None:
   rows, batch, size = shape
-  gates, candidate, weight, bias = draw(
-    1, (rows, batch, 2 * size), (rows, batch, size), (size, 3 * size), (size,)
-  )
-  arguments = (InputProducts(gates, candidate), weight, bias)
+  arguments = draw(1, (3 * size, rows, batch), (size, 3 * size), (size,))
   assert_alike(value_and_gradients(all_states, *arguments), value_and_gradients(plain_states, *arguments))
   np.testing.assert_allclose(last_state(*arguments), all_states(*arguments)[-1], atol=1e-6)
 
@@ -86,12 +85,12 @@ def test_the_pairs_logits_and_their_gradients(num_nodes: int, width: int) -> Non
 
 def test_mapped_over_machines_each_is_its_own() -> None:
   left, right, weight = draw(3, (4, 2, 6, 5), (4, 2, 6, 5), (4, 6))
-  gates, candidate, recurrent, bias = draw(4, (4, 3, 2, 8), (4, 3, 2, 4), (4, 4, 12), (4, 4))
+  inputs, recurrent, bias = draw(4, (4, 12, 3, 2), (4, 4, 12), (4, 4))
   whole = jax.vmap(lambda *x: pair_logits(*x, 0.2))(left, right, weight)
-  states = jax.vmap(all_states)(InputProducts(gates, candidate), recurrent, bias)
+  states = jax.vmap(all_states)(inputs, recurrent, bias)
   for lane in range(4):
     np.testing.assert_allclose(whole[lane], pair_logits(left[lane], right[lane], weight[lane], 0.2), atol=1e-5)
-    alone = all_states(InputProducts(gates[lane], candidate[lane]), recurrent[lane], bias[lane])
+    alone = all_states(inputs[lane], recurrent[lane], bias[lane])
     np.testing.assert_allclose(states[lane], alone, atol=1e-6)
 
 
