@@ -34,7 +34,7 @@ class _Row(NamedTuple):
 
 
 def _swap_outer(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Returns [X, Y, B] arrays as [Y, X, B], copied: inside a product or a loop XLA's own copies cost ten times more."""
+  """Returns [X, Y, B] arrays as [Y, X, B], copied at once: copies XLA makes inside a loop cost more."""
   return lax.optimization_barrier(tuple(jnp.swapaxes(x, 0, 1) for x in arrays))
 
 
