@@ -1,6 +1,7 @@
 """Holds scores against labels beside the floors; fits nothing that scoring uses.
 
 python scripts/evaluate.py --workdir=DIR [--early_hit_rows=N] [--delay_limit_rows=N]
+python scripts/evaluate.py --workdir=DIR --floors=random,pca_error
 python scripts/evaluate.py --workdir=DIR --source=NEWFILES --scores=DIR
 
 Reads scores.parquet and segments.parquet (in the work directory, or where --scores says), the run's settings
@@ -16,6 +17,7 @@ from program import run
 
 from mtad_jax.config import Config
 from mtad_jax.data.machine import Machine
+from mtad_jax.evaluate.floors import FLOORS, available_floors, check_floors
 from mtad_jax.evaluate.inputs import common_scores, read_rankings, read_scores, scored_machines
 from mtad_jax.evaluate.summary import evaluate_fleet
 from mtad_jax.evaluate.table import format_table
@@ -31,6 +33,9 @@ _DELAY = flags.DEFINE_integer(
   "delay_limit_rows", None, "a hit later than this after a segment's start does not count; 0: no limit",
   lower_bound=0,
 )  # fmt: skip
+_FLOORS = flags.DEFINE_list(
+  "floors", None, f"what the detector is held against, of {', '.join(FLOORS)}; default: all that can be computed"
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "prepared datasets, where they have moved since training")
 _SOURCE = flags.DEFINE_string(
   "source", "", "the fleet folder that score.py --source scored, with --scores its tables"
@@ -66,15 +71,21 @@ def main() -> None:
   rankings = None
   if (folder / "segments.parquet").exists():
     rankings = read_rankings(folder / "segments.parquet")
-  scored = scored_machines(tables, machines, rankings, config)
+  floors, floors_left_out = available_floors()
+  if _FLOORS.value is not None:
+    floors, floors_left_out = check_floors(_FLOORS.value), {}
+  scored = scored_machines(tables, machines, rankings, config, floors)
   result = evaluate_fleet(scored, config.evaluate, config.detect)
   result["run_id"] = opened.run["run_id"]
   _, left_out = common_scores(tables)
   result["other_scores_left_out"] = left_out
+  result["floors_left_out"] = floors_left_out
   write_json(folder / "evaluation.json", result)
   print(format_table(result))
   for name, reason in left_out.items():
     print(f"score {name} left out: {reason}")
+  for name, reason in floors_left_out.items():
+    print(f"floor {name} left out: {reason}")
   if rankings is None:
     print(f"causes not evaluated: no segments.parquet in {folder}")
   print(f"\n{folder / 'evaluation.json'}")

@@ -14,6 +14,7 @@ from mtad_jax.config import Config, DetectConfig, EvaluateConfig, dumps
 from mtad_jax.data.machine import Interpretation, Machine, Series
 from mtad_jax.evaluate import baselines
 from mtad_jax.evaluate.figures import flag_as_many, mean_of
+from mtad_jax.evaluate.floors import FLOORS
 from mtad_jax.evaluate.inputs import read_scores, rows_per_day, scored_machines
 from mtad_jax.evaluate.metrics import average_precision
 from mtad_jax.evaluate.scored import ScoredMachine
@@ -369,6 +370,16 @@ def evaluate_command(*arguments: str) -> subprocess.CompletedProcess:
   return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
+def test_command_with_floors_of_ones_choice(workdir: Path) -> None:
+  done = evaluate_command(f"--workdir={workdir}", "--floors=random,l2_norm")
+  assert done.returncode == 0, done.stderr
+  assert list(json.loads((workdir / "evaluation.json").read_text())["pooled"]["floors"]) == ["random", "l2_norm"]
+  for wrong, line in (("median", "floor 'median' is unknown; known: random, "), ("random,random", "named twice")):
+    done = evaluate_command(f"--workdir={workdir}", f"--floors={wrong}")
+    assert done.returncode == 1
+    assert line in done.stderr
+
+
 def test_command(workdir: Path) -> None:
   done = evaluate_command(f"--workdir={workdir}", "--early_hit_rows=3")
   assert done.returncode == 0, done.stderr
@@ -376,7 +387,8 @@ def test_command(workdir: Path) -> None:
   assert result["run_id"] == "r1"
   assert result["tolerances"]["early_hit_rows"] == 3
   assert result["machines"]["one"]["detector"]["average_precision"] > 0.9
-  assert set(result["machines"]["one"]["floors"]) == {"random", "all_positive", "training_range", "pca_error"}
+  assert set(result["machines"]["one"]["floors"]) == set(FLOORS)
+  assert result["floors_left_out"] == {}
   assert result["root_cause"] is None
   assert "causes not evaluated: no segments.parquet" in done.stdout
   assert "score gamma left out: not in every valid row of one" in done.stdout

@@ -1,12 +1,18 @@
-"""The floors: detectors that know nothing of time, which a figure must beat before it means anything.
+"""The floors that NumPy computes: simple detectors that a figure must beat before it means anything.
 
 In: one machine's raw training and test values. Protocol of all floors: min-max by the training rows, flat
 metrics divided by 1, test clipped to [-4, 5], all columns. Out: one score a test row, larger is stranger.
 """
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 CLIP_LOW, CLIP_HIGH = -4.0, 5.0  # scaled units
+AR_ORDER = 8  # rows that a row is foretold from
+AR_RIDGE = 0.01  # squared length of the weights, beside the training rows' summed squared errors
+AR_ERROR_FLOOR = 1e-3  # smallest deviation of an error, scaled units
+AR_LARGEST = 3  # metrics whose errors make a row's score
+AR_SMOOTHED_ROWS = 10
 
 
 def fill_forward(values: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
@@ -80,6 +86,67 @@ def training_range(train: np.ndarray, test: np.ndarray) -> np.ndarray:
   scaled, rows = scale(train, test)
   low, high = np.min(scaled, axis=0), np.max(scaled, axis=0)
   return np.sum(np.maximum(rows - high, 0) + np.maximum(low - rows, 0), axis=1)
+
+
+def l2_norm(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+  """Returns [T]: the length of a row in units of the training range.
+
+  Args:
+    train: [T_train, F] without NaN.
+    test: [T, F] without NaN.
+
+  Raises:
+    ValueError: as `scale`.
+  """
+  return np.linalg.norm(scale(train, test)[1], axis=1)
+
+
+def causal_mean(values: np.ndarray, length: int) -> np.ndarray:
+  """Returns [T], the mean of a row and of the length - 1 rows before it, fewer where the series begins.
+
+  Args:
+    values: [T] finite.
+    length: rows, at least 1.
+  """
+  sums = np.concatenate([[0.0], np.cumsum(values)])
+  ends = np.arange(1, len(values) + 1)
+  starts = np.maximum(ends - length, 0)
+  return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def linear_autoregression(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+  """Returns [T]: how badly a ridge regression on the last 8 rows of all metrics foretells a row.
+
+  A metric's absolute error is measured in the mean and deviation that it has on the training rows; a row's three
+  largest are summed, and averaged with those of the nine rows before. The test's first rows are foretold from
+  the training split's last.
+
+  Args:
+    train: [T_train, F] without NaN, at least 9 rows.
+    test: [T, F] without NaN.
+
+  Raises:
+    ValueError: as `scale`, or too few training rows.
+  """
+  scaled, rows = scale(train, test)
+  if len(scaled) <= AR_ORDER:
+    raise ValueError(f"{len(scaled)} training rows; a linear autoregression needs more than {AR_ORDER}")
+  centre = np.mean(scaled, axis=0)
+  inputs, targets = _lagged(scaled - centre)
+  penalty = AR_RIDGE * np.eye(inputs.shape[1])
+  weights = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ targets)
+  usual = np.abs(targets - inputs @ weights)
+  inputs, targets = _lagged(np.concatenate([scaled[-AR_ORDER:], rows]) - centre)
+  errors = np.abs(targets - inputs @ weights)
+  deviations = np.maximum(np.std(usual, axis=0), AR_ERROR_FLOOR)
+  surprise = np.sort((errors - np.mean(usual, axis=0)) / deviations, axis=1)
+  return causal_mean(np.sum(surprise[:, -AR_LARGEST:], axis=1), AR_SMOOTHED_ROWS)
+
+
+def _lagged(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the AR_ORDER rows before each row, side by side, and the rows: [T - 8, 8 F], [T - 8, F]."""
+  before = sliding_window_view(values, AR_ORDER, axis=0)[:-1]  # [T - 8, F, 8]
+  return before.reshape(len(before), -1), values[AR_ORDER:]
 
 
 def pca_error(train: np.ndarray, test: np.ndarray, variance: float = 0.9) -> np.ndarray:

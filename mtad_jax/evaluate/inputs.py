@@ -12,10 +12,8 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from mtad_jax.config import Config
-from mtad_jax.data.counters import difference, find_counters
-from mtad_jax.data.exclude import excluded_rows, parse_exclusions
 from mtad_jax.data.machine import Machine
-from mtad_jax.evaluate import baselines
+from mtad_jax.evaluate.floors import floor_scores
 from mtad_jax.evaluate.scored import ScoredMachine
 from mtad_jax.evaluate.segments import segments_of
 
@@ -170,35 +168,6 @@ def rows_per_day(timestamps: np.ndarray | None, sampling_step_s: float) -> float
   return _DAY_MS / (1000 * sampling_step_s) if sampling_step_s > 0 else None
 
 
-def floor_scores(machine: Machine, config: Config, lane: int) -> dict[str, np.ndarray]:
-  """Returns the floors' scores of one machine, [T] by name.
-
-  The floors get what the detector gets: excluded training rows are left out, counters are differenced as
-  the settings say, and gaps are filled from the past.
-
-  Args:
-    machine: raw series.
-    config: data.counters, data.exclude, evaluate.random_seed and evaluate.pca_variance are read.
-    lane: the machine's number, so that no two share their random scores.
-  """
-  train, test = machine.train.values, machine.test.values
-  exclusions = parse_exclusions(config.data.exclude)
-  is_excluded = excluded_rows(exclusions, machine.name, len(train), machine.train.timestamps)
-  if config.data.counters == "auto":
-    is_counter = find_counters(train[~is_excluded])
-    train, test = difference(train, is_counter), difference(test, is_counter)
-  train = baselines.fill_forward(train[~is_excluded])
-  if len(train) == 0:
-    raise ValueError(f"{machine.name}: no training row is left; the floors need at least one")
-  test = baselines.fill_forward(test, train[-1])
-  return {
-    "random": baselines.random_scores(len(test), config.evaluate.random_seed + lane),
-    "all_positive": baselines.all_positive(len(test)),
-    "training_range": baselines.training_range(train, test),
-    "pca_error": baselines.pca_error(train, test, config.evaluate.pca_variance),
-  }
-
-
 def _checked_labels(name: str, table: ScoreTable, machine: Machine) -> np.ndarray | None:
   if len(machine.test.values) != len(table.scores):
     raise ValueError(
@@ -219,6 +188,7 @@ def scored_machines(
   machines: Sequence[Machine],
   rankings: Mapping[tuple[str, int, int], tuple[str, ...]] | None,
   config: Config,
+  floors: Sequence[str] | None = None,
 ) -> list[ScoredMachine]:
   """Returns the machines as `summary.evaluate_fleet` takes them.
 
@@ -227,6 +197,7 @@ def scored_machines(
     machines: raw, at least those that were scored.
     rankings: of segments.parquet; None: no causes are evaluated.
     config: of the run.
+    floors: names of `floors.FLOORS`; None: those that are available.
 
   Raises:
     ValueError: a scored machine without raw data, other lengths or labels, or a cause that is no metric.
@@ -256,7 +227,7 @@ def scored_machines(
         scores=table.scores,
         thresholds=table.thresholds,
         other_scores={key: table.other_scores[key] for key in names},
-        baselines=floor_scores(machine, config, lane),
+        baselines=floor_scores(machine, config, config.evaluate.random_seed + lane, floors),
         interpretation=() if rankings is None else machine.interpretation,
         cause_ranking=tuple(ranked),
         rows_per_day=rows_per_day(clock, config.data.sampling_step_s),

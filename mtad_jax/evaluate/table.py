@@ -10,13 +10,14 @@ def _number(value: Any, digits: int = 3) -> str:
   return _MISSING if value is None else f"{value:.{digits}f}"
 
 
-def _row(name: str, entry: Mapping[str, Any], floors: Sequence[str], threshold: str | None) -> list[str]:
-  own = entry["detector"]
+def _row(name: str, entry: Mapping[str, Any], threshold: str | None) -> list[str]:
+  own, best = entry["detector"], entry.get("best_floor", {})
   at = own["at_threshold"].get(threshold, {})
   return [
     name,
     _number(own["average_precision"]),
-    *(_number(entry["floors"][floor]["average_precision"]) for floor in floors),
+    _number(best.get("average_precision")),
+    best.get("name", _MISSING),
     _number(own["oracle"]["f1"]),
     _number(at.get("f1")),
     _number(at.get("event_recall"), 2),
@@ -43,6 +44,24 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 
 def _share(figures: Mapping[str, Any] | None) -> str:
   return _MISSING if not figures else f"{_number(figures['mean'], 2)} ({figures['segments']})"
+
+
+def _floor_lines(result: Mapping[str, Any]) -> list[str]:
+  """Returns the block of the detector and its floors side by side, on the same rows, the best floor first."""
+  mean, pooled = result["mean"], result["pooled"]
+  sides = [block for block in (mean, pooled) if "detector" in block]
+  floors = sorted(pooled["floors"], key=lambda name: -(sides[0]["floors"][name]["average_precision"] or 0.0))
+  titles = [f"mean of {len(mean['machines'])}"] if "detector" in mean else []
+  figures = ("AP", "best F1*", "PA F1*")
+  rows = [["", *(f"{title}: {name}" for title in (*titles, "pooled") for name in figures)]]
+  for floor in ("detector", *floors):
+    row = [floor]
+    for block in sides:
+      entry = block["detector"] if floor == "detector" else block["floors"][floor]
+      row.append(_number(entry["average_precision"]))
+      row += [_number(entry[name]["f1"]) for name in ("oracle", "point_adjusted_oracle")]
+    rows.append(row)
+  return ["", "The detector and its floors on the same rows (every threshold chosen with the labels)", align(rows)]
 
 
 def _point_lines(result: Mapping[str, Any]) -> list[str]:
@@ -81,14 +100,13 @@ def format_table(result: Mapping[str, Any]) -> str:
     result: the dict of `summary.evaluate_fleet`.
   """
   machines = result["machines"]
-  first = next(iter(machines.values()))
-  floors = list(first["floors"])
   thresholds = list(result["pooled"]["detector"]["at_threshold"])
   threshold = "pot" if "pot" in thresholds else (thresholds[0] if thresholds else "pot")
   head = [
     "machine",
     "AP",
-    *(f"AP {floor}" for floor in floors),
+    "AP best floor",
+    "which",
     "best F1*",
     f"F1 {threshold}",
     "recall",
@@ -100,11 +118,11 @@ def format_table(result: Mapping[str, Any]) -> str:
     value = machines[name]["detector"]["average_precision"]
     return value is None, value or 0.0
 
-  rows = [head] + [_row(name, machines[name], floors, threshold) for name in sorted(machines, key=precision)]
+  rows = [head] + [_row(name, machines[name], threshold) for name in sorted(machines, key=precision)]
   mean, pooled = result["mean"], result["pooled"]
   if "detector" in mean:
-    rows.append(_row(f"mean of {len(mean['machines'])}", mean, floors, threshold))
-  rows.append(_row(f"pooled, {len(pooled['machines'])}", pooled, floors, threshold))
+    rows.append(_row(f"mean of {len(mean['machines'])}", mean, threshold))
+  rows.append(_row(f"pooled, {len(pooled['machines'])}", pooled, threshold))
   lines = [align(rows), ""]
   lines.append(
     "AP: average precision; recall: true segments with an alarm; FA: false-alarm events; delay: rows"
@@ -118,4 +136,4 @@ def format_table(result: Mapping[str, Any]) -> str:
     lines.append(f"left out: {name}: {reason}")
   if pooled["left_out"]:
     lines.append(f"no positive POT threshold, not pooled: {', '.join(pooled['left_out'])}")
-  return "\n".join(lines + _point_lines(result))
+  return "\n".join(lines + _floor_lines(result) + _point_lines(result))
