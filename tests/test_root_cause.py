@@ -112,6 +112,20 @@ def test_constant_scores_find_nothing() -> None:
   assert point.false_alarms_per_day == 0
 
 
+def test_a_score_that_is_high_half_the_day_buys_nothing() -> None:
+  """Its alarms grow wider day by day and stay one event each; rows in alarm are what they cost."""
+  rows, day = np.arange(14400), 1440
+  labels = rows % 1000 < 10
+  daily = Watched(labels, np.sin(2 * np.pi * rows / day), float(day))
+  cheap = find_operating_point([daily], 1.1, 1.0)
+  assert np.mean(cheap.hits[0]) > 0.9  # without the second price
+  point = find_operating_point([daily], 1.1, 0.05)
+  in_alarm = (daily.scores > point.threshold) & ~labels
+  assert np.sum(in_alarm) <= 0.05 * np.sum(~labels)
+  assert np.mean(point.hits[0]) < 0.2
+  assert point.threshold > cheap.threshold
+
+
 def test_operating_point_without_a_normal_row() -> None:
   with pytest.raises(ValueError, match="operating point: no normal row with a score"):
     find_operating_point([Watched(np.ones(4, bool), np.ones(4), 10.0)])

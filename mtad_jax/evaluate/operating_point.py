@@ -1,5 +1,9 @@
 """Recall at a fixed price: the true segments found where a fleet pays one false alarm a machine-day.
 
+Alarms are counted as events, so a second price is needed: a score that is high half of every day would make one
+event of that half, find every segment in it, and pay one false alarm. Hence the share of normal rows in alarm is
+limited too.
+
 In: labels and scores of every machine, on one scale (score / threshold). The threshold is chosen with the
 labels: a figure for comparing detectors, not a setting.
 """
@@ -34,21 +38,23 @@ class OperatingPoint(NamedTuple):
 def find_operating_point(
   machines: Sequence[Watched],
   limit_per_day: float = 1.0,
+  limit_share: float = 0.05,
   *,
   early_hit_rows: int = 0,
   delay_limit_rows: int = 0,
   merge_gap_rows: int = 0,
   min_event_rows: int = 1,
 ) -> OperatingPoint:
-  """Returns the lowest threshold reached, from the top, before false alarms first exceed the limit.
+  """Returns the lowest threshold reached, from the top, before false alarms first exceed either limit.
 
   The rate is false-alarm events of all machines over their days together. It is not monotone in the
   threshold (alarms that grow together are one event), hence "first". Thresholds are the scores of normal
-  rows, so that flagging every row, one endless event, is no candidate.
+  rows, so that flagging every row is no candidate.
 
   Args:
     machines: at least one, scores on one scale.
     limit_per_day: false-alarm events a machine and day.
+    limit_share: normal rows in alarm, of all normal rows of all machines, 0..1.
     early_hit_rows, delay_limit_rows, merge_gap_rows, min_event_rows: as `event_scores`.
 
   Raises:
@@ -58,9 +64,11 @@ def find_operating_point(
   shape = {"merge_gap_rows": merge_gap_rows, "min_event_rows": min_event_rows}
   watched = [(m, ~np.isnan(m.scores), early_rows(m.labels, early_hit_rows)) for m in machines]
   normal = [m.scores[valid & ~near] for m, valid, near in watched]
-  candidates = -np.unique(-np.concatenate(normal)) if normal else np.zeros(0)
-  if len(candidates) == 0:
+  falling, counts = np.unique(-np.concatenate(normal), return_counts=True) if normal else (np.zeros(0),) * 2
+  if len(falling) == 0:
     raise ValueError("operating point: no normal row with a score; at least one is wanted")
+  above = np.cumsum(counts) - counts  # normal rows above each candidate
+  candidates = -falling[above <= limit_share * np.sum(counts)]
   days = sum(float(np.sum(valid)) / m.rows_per_day for m, valid, _ in watched)
   near_before = [np.concatenate([[0], np.cumsum(near)]) for _, _, near in watched]
 

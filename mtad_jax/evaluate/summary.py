@@ -21,6 +21,7 @@ from mtad_jax.evaluate.segments import Rows, pool, rows_of, segments_of
 SCHEMA_VERSION = 1
 ROWS_PER_DAY = 1440.0  # one row a minute, where the data have no clock; said beside the figure
 _LIMIT_PER_DAY = 1.0
+_LIMIT_SHARE = 0.05  # of normal rows, in alarm
 NOTES = {
   "rows": "valid rows only: rows without a full window have no score and are in no figure, nor in a floor's",
   "threshold": "an alarm is a score strictly above the threshold; at_threshold uses no label",
@@ -155,6 +156,7 @@ def _operating_point(
   point = operating_point.find_operating_point(
     watched,
     _LIMIT_PER_DAY,
+    _LIMIT_SHARE,
     early_hit_rows=settings.early_hit_rows,
     delay_limit_rows=settings.delay_limit_rows,
     merge_gap_rows=detect.merge_gap_rows,
@@ -254,7 +256,8 @@ def evaluate_fleet(
       **_with_best_floor(pooled_block),
     },
     "operating_point": {
-      "limit": f"{_LIMIT_PER_DAY:g} false-alarm event a machine and day, threshold chosen with the labels",
+      "limit": f"{_LIMIT_PER_DAY:g} false-alarm event a machine and day, {_LIMIT_SHARE:.0%} of normal rows in "
+      "alarm, threshold chosen with the labels",
       "assumed_rows_per_day": {m.name: ROWS_PER_DAY for m in pooled_machines if not m.rows_per_day},
       "by": by,
       **point,

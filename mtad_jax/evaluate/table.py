@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MISSING = "-"
+_FLOORS_SHOWN = 3  # beside the detector and random scores, where each takes a column
 
 
 def _number(value: Any, digits: int = 3) -> str:
@@ -46,15 +47,20 @@ def _share(figures: Mapping[str, Any] | None) -> str:
   return _MISSING if not figures else f"{_number(figures['mean'], 2)} ({figures['segments']})"
 
 
+def _best_first(result: Mapping[str, Any]) -> list[str]:
+  """Returns the floors by falling average precision, in the mean of machines where there is one."""
+  block = result["mean"] if "detector" in result["mean"] else result["pooled"]
+  return sorted(block["floors"], key=lambda name: -(block["floors"][name]["average_precision"] or 0.0))
+
+
 def _floor_lines(result: Mapping[str, Any]) -> list[str]:
   """Returns the block of the detector and its floors side by side, on the same rows, the best floor first."""
   mean, pooled = result["mean"], result["pooled"]
   sides = [block for block in (mean, pooled) if "detector" in block]
-  floors = sorted(pooled["floors"], key=lambda name: -(sides[0]["floors"][name]["average_precision"] or 0.0))
   titles = [f"mean of {len(mean['machines'])}"] if "detector" in mean else []
   figures = ("AP", "best F1*", "PA F1*")
   rows = [["", *(f"{title}: {name}" for title in (*titles, "pooled") for name in figures)]]
-  for floor in ("detector", *floors):
+  for floor in ("detector", *_best_first(result)):
     row = [floor]
     for block in sides:
       entry = block["detector"] if floor == "detector" else block["floors"][floor]
@@ -67,7 +73,9 @@ def _floor_lines(result: Mapping[str, Any]) -> list[str]:
 def _point_lines(result: Mapping[str, Any]) -> list[str]:
   """Returns the block of recall at one false alarm a day and of right causes, by kind and strength."""
   point, causes = result["operating_point"], result["root_cause"]
-  names = [name for name in point if isinstance(point[name], dict) and "recall" in point[name]]
+  floors = _best_first(result)
+  shown = {"detector", "random", *floors[:_FLOORS_SHOWN]}  # a screen is not wide enough for all
+  names = [name for name in ("detector", *floors) if name in shown and name in point]
   right = causes["all_true_segments"] if causes else None
   head = ["true segments", *names, "first cause right"]
   rows = [head]
@@ -77,11 +85,11 @@ def _point_lines(result: Mapping[str, Any]) -> list[str]:
     [f"all ({own['segments']})", *(_number(point[name]["recall"], 2) for name in names), first_right]
   )
   groups = right["first_named_right_groups"] if right else {}
-  for group in ("by_strength", "by_kind", "by_kind_and_strength"):
+  for group in ("by_strength", "by_kind"):
     for key in own[group]:
       cells = [_share(point[name][group].get(key)) for name in names]
       rows.append([key, *cells, _share(groups.get(group, {}).get(key))])
-  lines = ["", "Recall at one false alarm a machine and day (threshold chosen with the labels)", align(rows)]
+  lines = ["", f"Recall at {point['limit']}", align(rows)]
   if point["assumed_rows_per_day"]:
     lines.append("  no timestamps: a day is taken as 1,440 rows")
   if right:
