@@ -84,7 +84,8 @@ def assert_same_runs(moved: Path, whole: Path) -> None:
   for (path, a), b in zip(
     jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(tree_whole), strict=True
   ):
-    np.testing.assert_allclose(a, b, atol=1e-4, err_msg=jax.tree_util.keystr(path))
+    # half a step of Adam, which divides by the gradient's size: of a tiny gradient rounding is not a tiny part
+    np.testing.assert_allclose(a, b, atol=5e-4, err_msg=jax.tree_util.keystr(path))
   rows, rows_whole = read_metrics(moved), read_metrics(whole)
   assert [row.get("step") for row in rows] == [row.get("step") for row in rows_whole]
   for row, wanted in zip(rows[1:], rows_whole[1:], strict=True):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.config import DetectConfig, EvaluateConfig
-from mtad_jax.evaluate import metrics
+from mtad_jax.evaluate import metrics, segment_metrics
 from mtad_jax.evaluate.segments import Rows, point_adjust, pool, rows_of
 
 
@@ -24,7 +24,7 @@ class Flagged(NamedTuple):
 
 
 def ranking_figures(rows: Rows) -> dict[str, Any]:
-  """Returns the figures that need no threshold: average precision and the two oracles.
+  """Returns the figures that need no threshold, and the oracles, whose threshold the labels choose.
 
   Args:
     rows: valid rows of one machine or pooled.
@@ -33,6 +33,9 @@ def ranking_figures(rows: Rows) -> dict[str, Any]:
   return {
     "average_precision": metrics.average_precision(rows.labels, rows.scores),
     "oracle": metrics.best_f1(rows.labels, rows.scores)._asdict(),
+    "auc_roc": segment_metrics.auc_roc(rows),
+    "composite_f1_oracle": segment_metrics.best_composite_f1(rows),
+    "pa_k_area_oracle": segment_metrics.pa_k_area(rows),
     "point_adjusted_oracle": metrics.best_f1(adjusted.labels, adjusted.scores)._asdict(),
   }
 

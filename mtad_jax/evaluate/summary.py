@@ -33,6 +33,8 @@ NOTES = {
 PEEKED = {
   "oracle": "its threshold is chosen with the test labels",
   "point_adjusted_oracle": "its threshold is chosen with the test labels",
+  "composite_f1_oracle": "its threshold is chosen with the test labels",
+  "pa_k_area_oracle": "its threshold is chosen with the test labels, for each K",
   "operating_point": "its threshold is chosen with the test labels",
   "root_cause": "ranked within true segments, which the labels give",
 }

@@ -58,16 +58,21 @@ def _floor_lines(result: Mapping[str, Any]) -> list[str]:
   mean, pooled = result["mean"], result["pooled"]
   sides = [block for block in (mean, pooled) if "detector" in block]
   titles = [f"mean of {len(mean['machines'])}"] if "detector" in mean else []
-  figures = ("AP", "best F1*", "PA F1*")
-  rows = [["", *(f"{title}: {name}" for title in (*titles, "pooled") for name in figures)]]
+  figures = ("AP", "best F1", "Fc1", "PA%K", "PA F1")
+  head = [[f"{title}: {figures[0]}", *figures[1:]] for title in (*titles, "pooled")]
+  rows = [["", *(name for names in head for name in names)]]
   for floor in ("detector", *_best_first(result)):
     row = [floor]
     for block in sides:
       entry = block["detector"] if floor == "detector" else block["floors"][floor]
       row.append(_number(entry["average_precision"]))
-      row += [_number(entry[name]["f1"]) for name in ("oracle", "point_adjusted_oracle")]
+      row.append(_number(entry["oracle"]["f1"]))
+      row += [_number(entry[name]) for name in ("composite_f1_oracle", "pa_k_area_oracle")]
+      row.append(_number(entry["point_adjusted_oracle"]["f1"]))
     rows.append(row)
-  return ["", "The detector and its floors on the same rows (every threshold chosen with the labels)", align(rows)]
+  title = "The detector and its floors on the same rows; all but AP are oracles, thresholds chosen with the labels"
+  note = "Fc1: composite F1; PA%K: area over K of F1 with a segment adjusted from K% of its rows on; PA F1: see **"
+  return ["", title, align(rows), f"  {note}"]
 
 
 def _point_lines(result: Mapping[str, Any]) -> list[str]:
