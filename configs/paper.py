@@ -17,6 +17,7 @@ def get_config(size: str = "") -> ConfigDict:
   config.data.dataset = "smd"
   config.data.sampling_step_s = 60.0
   config.data.counters = "none"
+  config.model.linear_rows = 0  # the paper's network stands alone
   config.train.num_train_steps = 100 * 28_000 // 256
   if size == "cpu":
     config.model.update(fleet.CPU["model"])

@@ -45,6 +45,7 @@ class MatmulPrecision(enum.StrEnum):
 class ScoringRule(enum.StrEnum):
   """How the errors of one row become one score; `detect/combine.py` has the formulas."""
 
+  JOINT = "joint"
   STANDARDISED = "standardised"
   SURPRISE = "surprise"
   GAMMA = "gamma"
@@ -81,6 +82,7 @@ class ModelConfig:
   attention: Attention = Attention.STATIC
   matmul: MatmulPrecision = MatmulPrecision.PLATFORM
   window_size: int = 100  # rows
+  linear_rows: int = 8  # last rows that a linear forecast beside the network's is made from; 0: the paper, without
   kernel_size: int = 7  # rows of the convolution, odd
   attention_size: int = 0  # width of GATv2's projections; 0: twice the node's own length
   leaky_slope: float = 0.2
@@ -132,9 +134,11 @@ class TrainConfig:
 class DetectConfig:
   """Scoring, thresholds and events."""
 
-  rule: ScoringRule = ScoringRule.STANDARDISED
-  gamma: float = 0.8  # weight of the reconstruction beside the forecast (paper)
-  error_floor: float = 1e-3  # smallest deviation that a metric's error is measured in, scaled units
+  rule: ScoringRule = ScoringRule.JOINT
+  largest_metrics: int = 3  # rule joint: the metrics whose scores are summed, the largest of a row
+  smoothed_rows: int = 5  # rule joint: a row's score is the mean over so many rows, itself and those before it
+  gamma: float = 0.8  # the other rules: weight of the reconstruction beside the forecast (paper)
+  error_floor: float = 1e-2  # smallest deviation that a metric's error is measured in, scaled units
   min_calibration_rows: int = 500  # below, standardised errors are pooled over the role
   initial_quantile: float = 0.98  # where POT's tail begins
   pot_q: float = 1e-4  # promised share of alarm rows on normal data

@@ -56,7 +56,8 @@ def combinations(
     for num_machines in fleets:
       for hidden in hidden_sizes or (0,):
         for attention in attentions:
-          changes: dict[str, Any] = {"attention": Attention(attention)}
+          # the paper's network, as the yardsticks': without the linear skip
+          changes: dict[str, Any] = {"attention": Attention(attention), "linear_rows": 0}
           if hidden:
             changes |= dict.fromkeys(("hidden_size", "forecast_size", "decoder_size"), hidden)
           model = dataclasses.replace(config.model, **changes)

@@ -20,7 +20,7 @@ flags.DEFINE_string("source", None, "in place of --data_dir: a folder of raw fil
 flags.DEFINE_float("pot_q", None, "promised share of alarm rows on normal data")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
-flags.DEFINE_string("rule", None, "standardised, surprise, gamma or raw")
+flags.DEFINE_string("rule", None, "joint, standardised, surprise, gamma or raw")
 flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the calibration; see train.py")
 
 

@@ -43,7 +43,13 @@ class Sizes:
 
 
 def read_sizes(model: Mapping[str, Any], num_metrics: int, targets: tuple[int, ...]) -> Sizes:
-  """Returns the sizes from the settings of `ModelConfig` as plain values; other settings are left out."""
+  """Returns the sizes from the settings of `ModelConfig` as plain values; other settings are left out.
+
+  Raises:
+    ValueError: a network with a linear skip, which these have not.
+  """
+  if model["linear_rows"]:
+    raise ValueError("model.linear_rows: the PyTorch networks have no linear skip; 0 is wanted")
   known = {field.name for field in dataclasses.fields(Sizes)}
   return Sizes(num_metrics, targets, **{name: value for name, value in model.items() if name in known})
 

@@ -142,6 +142,8 @@ def network(params: Tree, window: np.ndarray, noise: np.ndarray | None, settings
   forecast, reconstruction = None, None
   if settings.run_mode in (RunMode.FORECASTING, RunMode.BOTH):
     forecast = forecaster(params["forecaster"], states[-1], settings.forecast_layers)
+    if settings.linear_rows:
+      forecast = forecast + dense(params["linear"], window[-settings.linear_rows :].ravel())
   if settings.run_mode in (RunMode.RECONSTRUCTING, RunMode.BOTH):
     reconstruction = vae(params["vae"], states, noise, settings)
   return Expected(forecast, reconstruction, feature_attention, time_attention)

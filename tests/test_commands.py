@@ -112,6 +112,7 @@ def test_every_row_is_scored_or_says_why(trained: Trained) -> None:
     for column in (
       "score",
       "score_ratio",
+      "score_joint",
       "score_standardised",
       "score_surprise",
       "score_gamma",

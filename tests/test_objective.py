@@ -221,6 +221,7 @@ def test_the_target_is_the_row_right_after_the_window_not_two_ahead() -> None:
   values = np.zeros((120, NUM_METRICS), np.float32)
   values[target] = 1.0
   params = constant_output(draw_params(63, SMALL), "forecaster.output", 1.0)
+  params = constant_output(params, "linear", 0.0)
   state = _state(params)
   one_row = arrays._replace(
     values=jnp.asarray(values), validation_rows=jnp.asarray([target]), num_validation=jnp.asarray(1)

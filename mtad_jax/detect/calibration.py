@@ -44,11 +44,13 @@ class Check(NamedTuple):
 class MachineCalibration(NamedTuple):
   """What scoring one machine needs beside its network.
 
-  errors: the error distributions. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
+  errors: the error distributions. centre: [F'] the metrics' means on the fit part, scaled, where `level` is measured
+  from. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
   initial: POT's initial quantile. num_rows: calibration rows of its own. pooled: what was pooled over the role.
   """
 
   errors: ErrorModel
+  centre: np.ndarray
   usual: np.ndarray
   initial: float
   threshold: float
@@ -59,16 +61,19 @@ class MachineCalibration(NamedTuple):
 
 
 class _Held(NamedTuple):
-  """One machine's errors and filled flags on its calibration and check rows."""
+  """One machine's errors, filled flags and row numbers on its calibration and check rows; its `centre`."""
 
+  centre: np.ndarray
   calibration: Errors
   calibration_filled: np.ndarray
+  calibration_rows: np.ndarray
   check: Errors
   check_filled: np.ndarray
+  check_rows: np.ndarray
 
   @property
   def num_rows(self) -> int:
-    return len(self.calibration_filled)
+    return len(self.calibration_rows)
 
 
 def _held_out(group: Group, params: Any, config: Config) -> list[_Held]:
@@ -81,13 +86,15 @@ def _held_out(group: Group, params: Any, config: Config) -> list[_Held]:
   for machine, first, values, output in zip(group.machines, first_rows, series, outputs, strict=True):
     is_constant = machine.preparation.scaler.is_constant[columns]
     output = expect_constants(output, is_constant, config.model.variance_floor)
-    errors = find_errors(values[:, columns], output)
+    fit = part_rows(machine, "fit", window, config.data)
+    centre = machine.train.values[fit][:, columns].mean(axis=0, dtype=np.float64)
+    errors = find_errors(values[:, columns], output, centre)
     filled = machine.train.filled[:, columns]
-    parts = []
+    parts: list[Any] = []
     for part in ("calibration", "check"):
       rows = part_rows(machine, part, window, config.data)
-      parts += [take_rows(errors, rows - first), filled[rows]]
-    held.append(_Held(*parts))
+      parts += [take_rows(errors, rows - first), filled[rows], rows]
+    held.append(_Held(centre, *parts))
   return held
 
 
@@ -139,7 +146,9 @@ def calibrate_blocks(blocks: Iterable[tuple[Group, Any]], config: Config) -> dic
       peers = [k for k, role in enumerate(roles) if role == machine.role]
       note = f"thresholds over {len(peers)} machines of role {machine.role}"
       pooled[i] = "; ".join(filter(None, [pooled[i], note]))
-    normal = np.concatenate([row_scores(scores[k]) for k in peers])
+    normal = np.concatenate(
+      [row_scores(scores[k], held[k].calibration_rows, settings.rule, settings) for k in peers]
+    )
     step = _step_s(machine, config)
     pot = fit_pot(
       normal,
@@ -153,11 +162,15 @@ def calibrate_blocks(blocks: Iterable[tuple[Group, Any]], config: Config) -> dic
       )
     threshold = max(pot.threshold, SMALLEST_THRESHOLD)
     tried = row_scores(
-      metric_scores(held[i].check, models[i], held[i].check_filled, settings.rule, settings, floor)
+      metric_scores(held[i].check, models[i], held[i].check_filled, settings.rule, settings, floor),
+      held[i].check_rows,
+      settings.rule,
+      settings,
     )
     alarms = tried > threshold
     found[machine.name] = MachineCalibration(
       errors=models[i],
+      centre=held[i].centre,
       usual=np.concatenate([scores[k] for k in peers]).mean(axis=0),
       initial=pot.initial,
       threshold=threshold,
@@ -186,6 +199,7 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
     "pooled": calibration.pooled,
     "pot": _plain(calibration.pot),
     "check": _plain(calibration.check),
+    "centre": calibration.centre.tolist(),
     "usual": calibration.usual.tolist(),
     "errors": model_to_json(calibration.errors),
   }
@@ -196,6 +210,7 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   pot: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values["pot"].items()}
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
+    centre=np.array(values["centre"], np.float64),
     usual=np.array(values["usual"], np.float64),
     initial=values["initial"],
     threshold=values["threshold"],

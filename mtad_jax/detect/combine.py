@@ -1,15 +1,19 @@
-"""From errors to per-metric scores, and from those to one score a row: the four rules.
+"""From errors to per-metric scores, and from those to one score a row: the five rules.
 
-e is an error, w = gamma / (1 + gamma) the reconstruction's weight beside 1 - w of the forecast's (1 where a
-mode has one part); every metric score is bounded below by 0, so that a row's score over its threshold has a
-meaning. Nothing here looks at another row.
-- raw: e_f^2 + e_r^2.
-- gamma: (1 - w) e_f^2 + w (-log(p / p_max)), the original's mixture: p the decoder's density, p_max the
-  largest it can reach, at its variance floor (a density has no upper bound of its own).
+e is an error, u = max(0, |e| - mean |e|) / deviation of |e| its departure, mean and deviation those of the
+calibration part: each metric against its own error distribution (Garg et al. 2021). w = gamma / (1 + gamma) is the
+reconstruction's weight beside 1 - w of the forecast's (1 where a mode has one part). Every metric score is bounded
+below by 0, so that a row's score over its threshold has a meaning.
+- joint (default): sqrt(u_f) + sqrt(u_r) + sqrt(u_l), u_l that of the level, the distance from the fit part's mean.
+  The root keeps one wild metric from drowning all others. A row's score is the sum over its K largest metrics (faults
+  touch few of them; noise touches all), averaged with those of the rows just before it, as faults last.
+The others sum over all metrics, and look at no other row:
+- standardised: (1 - w) u_f + w u_r.
 - surprise: (1 - w) r(z_f) + w r(z_r), r the two-sided tail surprise -log(2 min(Phi, 1 - Phi)); z_f the forecast
   error in calibration deviations, z_r the reconstruction error in the decoder's own.
-- standardised (default): (1 - w) max(0, u_f) + w max(0, u_r), u = (|e| - mean |e|) / deviation of |e| on the
-  calibration part: each metric against its own error distribution (Garg et al. 2021).
+- gamma: (1 - w) e_f^2 + w (-log(p / p_max)), the original's mixture: p the decoder's density, p_max the
+  largest it can reach, at its variance floor (a density has no upper bound of its own).
+- raw: e_f^2 + e_r^2.
 """
 
 import math
@@ -77,6 +81,9 @@ def metric_scores(
       value accuses nobody.
     rule: see the module's head. variance_floor: of the decoder, scaled units squared.
   """
+  if rule is ScoringRule.JOINT:
+    total = _joint(errors, model, settings.error_floor)
+    return np.where(filled & ~np.isnan(total), 0.0, total)
   weight = settings.gamma / (1 + settings.gamma)
   if errors.forecast is None or errors.reconstruction is None or rule is ScoringRule.RAW:
     weights = (1.0, 1.0)
@@ -102,6 +109,43 @@ def metric_scores(
   return np.where(filled & ~np.isnan(total), 0.0, total)
 
 
-def row_scores(scores: np.ndarray) -> np.ndarray:
-  """Returns one score a row [T] from per-metric scores [T, F']: their sum."""
-  return np.sum(scores, axis=1)
+def _joint(errors: Errors, model: ErrorModel, floor: float) -> np.ndarray:
+  parts = [
+    np.sqrt(_standardised(part, moments, floor))
+    for part, moments in (
+      (errors.forecast, model.forecast),
+      (errors.reconstruction, model.reconstruction),
+      (errors.level, model.level),
+    )
+    if part is not None and moments is not None
+  ]
+  return np.sum(parts, axis=0)
+
+
+def row_scores(scores: np.ndarray, rows: np.ndarray, rule: ScoringRule, settings: DetectConfig) -> np.ndarray:
+  """Returns one score a row [N] from per-metric scores [N, F'] without NaN; see the module's head.
+
+  Args:
+    rows: [N] the rows' numbers, rising. A row missing among them is left out of the means of those after it.
+  """
+  if rule is not ScoringRule.JOINT:
+    return np.sum(scores, axis=1)
+  num_largest = min(settings.largest_metrics, scores.shape[1])
+  sums = np.sum(np.partition(scores, scores.shape[1] - num_largest, axis=1)[:, -num_largest:], axis=1)
+  if not len(rows):
+    return sums
+  series = np.full(int(rows[-1]) - int(rows[0]) + 1, np.nan)
+  places = rows - rows[0]
+  series[places] = sums
+  return _causal_mean(series, settings.smoothed_rows)[places]
+
+
+def _causal_mean(values: np.ndarray, length: int) -> np.ndarray:
+  """Returns [T], the mean of what is no NaN among each value and the length - 1 before it; the same in any series."""
+  total, count = np.zeros(len(values)), np.zeros(len(values))
+  known, present = np.nan_to_num(values), ~np.isnan(values)
+  for shift in range(min(length, len(values))):
+    end = len(values) - shift
+    total[shift:] += known[:end]
+    count[shift:] += present[:end]
+  return total / np.maximum(count, 1)

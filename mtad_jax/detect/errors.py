@@ -1,10 +1,10 @@
 """A metric's errors and the distribution they have on held-out normal rows.
 
 In: actual and predicted rows, scaled. Out: `ErrorModel`, one mean and deviation per metric for signed and for
-absolute errors of both parts, fitted on the calibration part and on nothing else.
+absolute errors of every part, fitted on the calibration part and on nothing else.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,14 @@ class Errors(NamedTuple):
   """Signed errors [T, F'] float64, NaN where a row has no window; None where the mode has no such part.
 
   forecast: actual - forecast. reconstruction: actual - mean. log_variance: of the reconstruction, natural log.
+  level: actual - the metric's mean on the fit part, the error of who expects nothing but what was usual: it lasts as
+  long as a fault does, where a forecast soon follows the fault. Every row has one.
   """
 
   forecast: np.ndarray | None
   reconstruction: np.ndarray | None
   log_variance: np.ndarray | None
+  level: np.ndarray
 
 
 class Moments(NamedTuple):
@@ -32,47 +35,55 @@ class Moments(NamedTuple):
 
 
 class ErrorModel(NamedTuple):
-  """The errors' moments for both parts; None where the mode has no such part."""
+  """The errors' moments for each part; None where the mode has no such part."""
 
   forecast: Moments | None
   reconstruction: Moments | None
+  level: Moments
 
 
-def find_errors(actual: np.ndarray, outputs: RowOutputs) -> Errors:
-  """Returns the errors of actual [T, F'] in float64."""
+def find_errors(actual: np.ndarray, outputs: RowOutputs, centre: np.ndarray) -> Errors:
+  """Returns the errors of actual [T, F'] in float64; centre: [F'] the metrics' means on the fit part."""
   exact = actual.astype(np.float64)
+  level = exact - centre[None, :]
   forecast = None if outputs.forecast is None else exact - outputs.forecast
   if outputs.reconstruction is None or outputs.variance is None:
-    return Errors(forecast, None, None)
-  return Errors(forecast, exact - outputs.reconstruction, np.log(outputs.variance.astype(np.float64)))
+    return Errors(forecast, None, None, level)
+  return Errors(forecast, exact - outputs.reconstruction, np.log(outputs.variance.astype(np.float64)), level)
 
 
 def take_rows(errors: Errors, rows: np.ndarray) -> Errors:
   """Returns the errors of some rows."""
-  return Errors(*(None if x is None else x[rows] for x in errors))
+  parts: dict[str, Any] = {
+    name: None if part is None else part[rows] for name, part in errors._asdict().items()
+  }
+  return Errors(**parts)
 
 
 def join(errors: list[Errors]) -> Errors:
   """Returns the rows of several machines' errors, one after the other."""
-  return Errors(*(None if parts[0] is None else np.concatenate(parts) for parts in zip(*errors, strict=True)))
+  parts: dict[str, Any] = {}
+  for name, first in errors[0]._asdict().items():
+    parts[name] = None if first is None else np.concatenate([getattr(each, name) for each in errors])
+  return Errors(**parts)
 
 
-def _moments(errors: np.ndarray | None) -> Moments | None:
-  if errors is None:
-    return None
+def _moments(errors: np.ndarray) -> Moments:
   size = np.abs(errors)
   return Moments(errors.mean(axis=0), errors.std(axis=0), size.mean(axis=0), size.std(axis=0))
 
 
 def fit_error_model(errors: Errors) -> ErrorModel:
   """Returns the moments over the rows of `errors`; raises ValueError where there is no row or one is NaN."""
-  present = errors.forecast if errors.forecast is not None else errors.reconstruction
-  if present is None or not len(present):
+  if not len(errors.level):
     raise ValueError("no calibration rows: errors cannot be measured")
-  for part in (errors.forecast, errors.reconstruction):
+  found: dict[str, Any] = {}
+  for name in ErrorModel._fields:
+    part = getattr(errors, name)
     if part is not None and not np.all(np.isfinite(part)):
       raise ValueError(f"{int(np.sum(~np.isfinite(part).all(axis=1)))} calibration rows have no finite error")
-  return ErrorModel(_moments(errors.forecast), _moments(errors.reconstruction))
+    found[name] = None if part is None else _moments(part)
+  return ErrorModel(**found)
 
 
 def model_to_json(model: ErrorModel) -> dict:
@@ -85,9 +96,8 @@ def model_to_json(model: ErrorModel) -> dict:
 
 def model_from_json(values: dict) -> ErrorModel:
   """Returns the error model that `model_to_json` wrote."""
-  return ErrorModel(
-    **{
-      part: None if moments is None else Moments(**{k: np.array(v, np.float64) for k, v in moments.items()})
-      for part, moments in values.items()
-    }
-  )
+  found: dict[str, Any] = {
+    part: None if moments is None else Moments(**{k: np.array(v, np.float64) for k, v in moments.items()})
+    for part, moments in values.items()
+  }
+  return ErrorModel(**found)

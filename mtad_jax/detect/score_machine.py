@@ -74,13 +74,15 @@ def score_rows(
   outputs = expect_constants(
     outputs, preparation.scaler.is_constant[columns], config.model.variance_floor
   )
-  errors = find_errors(actual, outputs)
+  errors = find_errors(actual, outputs, calibration.centre)
   by_rule = {}
   for rule in ScoringRule:
     found = metric_scores(
       errors, calibration.errors, filled[:, columns], rule, config.detect, config.model.variance_floor
     )
-    by_rule[rule.value] = np.where(valid, row_scores(found), np.nan)[here][split.row_to_grid]
+    on_grid = np.full(len(filled), np.nan)
+    on_grid[rows] = row_scores(found[rows], rows, rule, config.detect)
+    by_rule[rule.value] = on_grid[here][split.row_to_grid]
     if rule is config.detect.rule:
       chosen = np.where(valid[:, None], found, np.nan)[here][split.row_to_grid]
   score = by_rule[config.detect.rule.value]

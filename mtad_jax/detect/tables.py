@@ -28,6 +28,7 @@ SCORES = pa.schema(
     ("score_ratio", pa.float64()),
     ("is_anomaly", pa.bool_()),
     ("valid", pa.bool_()),
+    ("score_joint", pa.float64()),
     ("score_standardised", pa.float64()),
     ("score_surprise", pa.float64()),
     ("score_gamma", pa.float64()),

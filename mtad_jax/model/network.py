@@ -1,7 +1,8 @@
 """MTAD-GAT assembled, for one machine: pure `init_params` and `apply` on a plain tree.
 
 window [B, W, F] -> convolution over time -> feature and time attention side by side -> GRU -> forecaster on
-the last state, VAE on the states (Zhao et al., ICDM 2020).
+the last state, VAE on the states (Zhao et al., ICDM 2020). A linear autoregression of the window is added to the
+forecast, so that the network learns what that leaves; the paper has none.
 """
 
 from typing import Any, NamedTuple, cast
@@ -15,6 +16,7 @@ from mtad_jax.model.attention import GraphAttention
 from mtad_jax.model.convolution import Convolution
 from mtad_jax.model.forecaster import Forecaster
 from mtad_jax.model.gru import GRU
+from mtad_jax.model.linear import LinearSkip, num_linear_rows
 from mtad_jax.model.vae import VAE, Reconstruction
 
 Params = dict[str, Any]
@@ -55,9 +57,13 @@ class Network(nn.Module):
     last = states if last_row_only else states[:, -1]
     forecast, reconstruction = None, None
     if config.run_mode is not RunMode.RECONSTRUCTING:
+      with_skip = config.linear_rows > 0
       forecast = Forecaster(
-        config.forecast_size, config.forecast_layers, self.num_targets, name="forecaster"
+        config.forecast_size, config.forecast_layers, self.num_targets, with_skip, name="forecaster"
       )(last)
+      if with_skip:
+        num_rows = num_linear_rows(config.linear_rows, config.window_size)
+        forecast += LinearSkip(num_rows, self.num_targets, name="linear")(windows)
     if config.run_mode is not RunMode.FORECASTING:
       reconstruction = VAE(
         latent_size=config.latent_size,

@@ -23,13 +23,14 @@ from mtad_jax.config import Config
 from mtad_jax.data.fleet import Group, training_arrays
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import make_programs, place, state_template
+from mtad_jax.train.linear_fit import fit_linear_skips
 from mtad_jax.train.log_row import checkpoint_note, log_row, report_of, vector
 from mtad_jax.train.mesh import held_machines, make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
 from mtad_jax.train.pace import Pace
 from mtad_jax.train.processes import agree, any_process, first_then_all, is_writer
 from mtad_jax.train.state import TrainState, is_done, with_params
-from mtad_jax.train.step import MachineArrays, batch_rows
+from mtad_jax.train.step import lane_rows
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.tensorboard import Tensorboard
 from mtad_jax.train.workdir import group_directory
@@ -102,12 +103,6 @@ def train_group(
     runner.close()
 
 
-def _lane_rows(
-  arrays: MachineArrays, lane: jax.Array, step: jax.Array, attempt: jax.Array, config: Config
-) -> jax.Array:
-  return batch_rows(MachineArrays(*(x[lane] for x in arrays)), step, attempt, config)
-
-
 class _Runner:
   """The loop itself, with what it needs at hand."""
 
@@ -124,6 +119,7 @@ class _Runner:
     arrays = training_arrays(group, config, held)
     self._arrays = place(arrays, self._mesh, self._num_lanes, num_machines=num_machines)
     del arrays
+    self._fitted = partial(fit_linear_skips, group, config, held)
     self._num_fit = to_host(self._arrays.num_fit, num_machines)
     self._programs = make_programs(config, len(group.metrics), group.targets, self._mesh)
     self._template = state_template(config, len(group.names), len(group.metrics), group.targets)
@@ -132,7 +128,7 @@ class _Runner:
       Checkpoints(self._directory, config.train.checkpoints_to_keep) if is_writer() else None
     )
     everywhere = NamedSharding(self._mesh, P())  # any process asks for any lane's rows, all alike
-    self._batch_rows = jax.jit(partial(_lane_rows, config=config), out_shardings=everywhere)
+    self._batch_rows = jax.jit(partial(lane_rows, config=config), out_shardings=everywhere)
     self._saved = -1  # the newest step on disk or on its way there
 
   def close(self) -> None:
@@ -172,8 +168,9 @@ class _Runner:
         _say(f"{self._title}: resumed at step {self._saved} of {self._num_steps}")
     else:
       state = self._programs.init(self._arrays.machine_ids)
-      if first_params is not None:
-        state = with_params(state, to_mesh(first_params(), self._mesh, self._num_lanes))
+      params = state.params if first_params is None else to_mesh(first_params(), self._mesh, self._num_lanes)
+      fitted = to_mesh(self._fitted(), self._mesh, self._num_lanes, num_machines=len(self._names))
+      state = with_params(state, {**params, **fitted})
     self._log: MetricsLog | None = None
     self._tensorboard: Tensorboard | None = None
     if is_writer():

@@ -57,6 +57,13 @@ def batch_rows(arrays: MachineArrays, step: jax.Array, attempt: jax.Array, confi
   return arrays.fit_rows[indices]
 
 
+def lane_rows(
+  arrays: MachineArrays, lane: jax.Array, step: jax.Array, attempt: jax.Array, config: Config
+) -> jax.Array:
+  """Returns `batch_rows` of one lane [] int32 of a fleet's arrays."""
+  return batch_rows(MachineArrays(*(x[lane] for x in arrays)), step, attempt, config)
+
+
 def train_step(
   state: TrainState,
   arrays: MachineArrays,
