@@ -156,6 +156,7 @@ class EvaluateConfig:
   delay_limit_rows: int = 0  # a hit later than this after a segment's start does not count; 0: no limit
   random_seed: int = 0  # of the random floor
   pca_variance: float = 0.9  # share kept by the PCA floor
+  vus_buffer_rows: int = 100  # widest buffer around a true segment in VUS-PR and VUS-ROC
 
 
 @dataclasses.dataclass(frozen=True)

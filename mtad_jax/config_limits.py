@@ -68,6 +68,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "evaluate.delay_limit_rows": (0, None),
   "evaluate.random_seed": (0, 2**31 - 1),
   "evaluate.pca_variance": (0.01, 1),
+  "evaluate.vus_buffer_rows": (0, 10_000),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),

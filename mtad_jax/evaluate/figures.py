@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.config import DetectConfig, EvaluateConfig
+from mtad_jax.detect.events import find_events
 from mtad_jax.evaluate import metrics, segment_metrics
+from mtad_jax.evaluate.range_scores import RangeScores, harmonic, range_scores
 from mtad_jax.evaluate.segments import Rows, point_adjust, pool, rows_of
+from mtad_jax.evaluate.volume import volume
 
 
 class Flagged(NamedTuple):
@@ -40,6 +43,27 @@ def ranking_figures(rows: Rows) -> dict[str, Any]:
   }
 
 
+def series_figures(rows: Rows, settings: EvaluateConfig) -> dict[str, Any]:
+  """Returns the figures that need rows next to one another: of one machine, never pooled."""
+  return volume(rows.labels, rows.scores, settings.vus_buffer_rows)._asdict()
+
+
+def _mean(values: Sequence[np.ndarray]) -> float:
+  """Returns the mean of what is no NaN in all arrays together; NaN where there is nothing."""
+  joined = np.concatenate(values)
+  joined = joined[~np.isnan(joined)]
+  return float(np.mean(joined)) if len(joined) else float("nan")
+
+
+def _range_figures(found: Sequence[RangeScores]) -> dict[str, float]:
+  means = {name: _mean([getattr(one, name) for one in found]) for name in RangeScores._fields}
+  return {
+    **means,
+    "range_f1": harmonic(means["range_precision"], means["range_recall"]),
+    "affiliation_f1": harmonic(means["affiliation_precision"], means["affiliation_recall"]),
+  }
+
+
 def threshold_figures(
   parts: Sequence[Flagged], settings: EvaluateConfig, detect: DetectConfig
 ) -> dict[str, Any]:
@@ -61,6 +85,14 @@ def threshold_figures(
     )
     for p in parts
   ]  # fmt: skip
+  num_events = sum(
+    len(
+      find_events(
+        p.flagged, p.valid, merge_gap_rows=detect.merge_gap_rows, min_event_rows=detect.min_event_rows
+      )
+    )
+    for p in parts
+  )
   hits = np.concatenate([f.hits for f in found])
   delays = np.concatenate([f.delays for f in found])[hits]
   num_false = sum(f.num_false_events for f in found)
@@ -73,6 +105,7 @@ def threshold_figures(
     "precision": plain.precision,
     "recall": plain.recall,
     "point_adjusted_f1": adjusted.f1,
+    **_range_figures([range_scores(p.labels[p.valid], p.flagged[p.valid]) for p in parts]),
     "flagged_share": float(np.mean(rows.scores > 0)) if num_rows else nan,
     "segments": len(hits),
     "segments_detected": int(np.sum(hits)),
@@ -82,6 +115,7 @@ def threshold_figures(
     "false_alarm_events": num_false,
     "false_alarms_per_1000_rows": 1000 * num_false / num_rows if num_rows else nan,
     "false_alarms_per_day": num_false / days if days else nan,
+    "alarms_per_week": 7 * num_events / days if days else nan,
   }
 
 

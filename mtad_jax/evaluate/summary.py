@@ -13,7 +13,14 @@ import numpy as np
 from mtad_jax.config import DetectConfig, EvaluateConfig
 from mtad_jax.evaluate import operating_point
 from mtad_jax.evaluate.causes import cause_figures, grouped_recall
-from mtad_jax.evaluate.figures import Flagged, flag_as_many, mean_of, ranking_figures, threshold_figures
+from mtad_jax.evaluate.figures import (
+  Flagged,
+  flag_as_many,
+  mean_of,
+  ranking_figures,
+  series_figures,
+  threshold_figures,
+)
 from mtad_jax.evaluate.metrics import event_scores
 from mtad_jax.evaluate.scored import ScoredMachine
 from mtad_jax.evaluate.segments import Rows, pool, rows_of, segments_of
@@ -28,6 +35,8 @@ NOTES = {
   "floors": "at_threshold, a floor flags as many rows of each machine as the detector does",
   "point_adjusted": "point_adjusted (printed because papers print them; random scores win)",
   "false_alarms": "events that touch no true segment; one long event can touch many, see flagged_share",
+  "volumes": "vus_pr and vus_roc (TSB-AD's family) are of one machine's rows or the mean of machines, never pooled",
+  "ranges": "range-based (flat bias; alpha 0 for precision, 0.2 for recall) and affiliation figures are of alarms",
   "mean": "mean over the machines named; machines without an anomaly are left out and listed",
 }
 PEEKED = {
@@ -94,7 +103,8 @@ def _block(
   names = [n for n in first.thresholds if all(math.isfinite(m.thresholds[n]) for m in machines)]
 
   def ranked(columns: Sequence[np.ndarray]) -> dict[str, Any]:
-    return ranking_figures(pool([_rows(m, column) for m, column in zip(machines, columns, strict=True)]))
+    rows = pool([_rows(m, column) for m, column in zip(machines, columns, strict=True)])
+    return {**ranking_figures(rows), **(series_figures(rows, settings) if len(machines) == 1 else {})}
 
   def at(name: str, floor: str | None = None) -> dict[str, Any]:
     return threshold_figures([_alarms(m, name, floor) for m in machines], settings, detect)

@@ -58,20 +58,23 @@ def _floor_lines(result: Mapping[str, Any]) -> list[str]:
   mean, pooled = result["mean"], result["pooled"]
   sides = [block for block in (mean, pooled) if "detector" in block]
   titles = [f"mean of {len(mean['machines'])}"] if "detector" in mean else []
-  figures = ("AP", "best F1", "Fc1", "PA%K", "PA F1")
+  figures = ("AP", "VUS-PR", "best F1", "Fc1", "PA%K", "PA F1")
   head = [[f"{title}: {figures[0]}", *figures[1:]] for title in (*titles, "pooled")]
   rows = [["", *(name for names in head for name in names)]]
   for floor in ("detector", *_best_first(result)):
     row = [floor]
     for block in sides:
       entry = block["detector"] if floor == "detector" else block["floors"][floor]
-      row.append(_number(entry["average_precision"]))
+      row += [_number(entry["average_precision"]), _number(entry.get("vus_pr"))]
       row.append(_number(entry["oracle"]["f1"]))
       row += [_number(entry[name]) for name in ("composite_f1_oracle", "pa_k_area_oracle")]
       row.append(_number(entry["point_adjusted_oracle"]["f1"]))
     rows.append(row)
-  title = "The detector and its floors on the same rows; all but AP are oracles, thresholds chosen with the labels"
-  note = "Fc1: composite F1; PA%K: area over K of F1 with a segment adjusted from K% of its rows on; PA F1: see **"
+  title = "The detector and its floors on the same rows"
+  note = (
+    "Of one machine, not pooled: VUS-PR (TSB-AD's). Oracles, whose thresholds the labels choose: best F1; Fc1,"
+    " composite F1; PA%K, the area over K of F1 with a segment adjusted from K% of its rows on; PA F1, see **"
+  )
   return ["", title, align(rows), f"  {note}"]
 
 
