@@ -54,7 +54,6 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "train.checkpoints_to_keep": (1, None),
   "train.max_dispatch_s": (0.01, 2.0),
   "detect.largest_metrics": (1, None),
-  "detect.smoothed_rows": (1, None),
   "detect.gamma": (0, None),
   "detect.error_floor": (1e-12, None),
   "detect.min_calibration_rows": (1, None),
@@ -97,6 +96,9 @@ def check_limits(config: Any) -> None:
     value = _lookup(config, path)
     if value not in choices:
       raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
+  lengths = config.detect.smoothed_rows
+  if not lengths or min(lengths) < 1:
+    raise ValueError(f"config.detect.smoothed_rows: {lengths!r}: one number or more, each 1 and above, is wanted")
   data = config.data
   total = data.fit_share + data.validation_share + data.calibration_share + data.check_share
   if abs(total - 1.0) > 1e-6:

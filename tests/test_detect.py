@@ -112,22 +112,26 @@ def test_scores_are_never_negative_grow_with_the_error_and_add_up(rule):
   grown = metric_scores(larger, model, none_filled, rule, DetectConfig(), 1e-4)
   # the surprise counts from the mean signed error, which an error may lie on the far side of
   assert (grown >= scores).mean() > 0.95
-  settings = DetectConfig(largest_metrics=3, smoothed_rows=1)
+  settings = DetectConfig(largest_metrics=3, smoothed_rows=(1,))
   np.testing.assert_allclose(row_scores(scores, np.arange(500), rule, settings), scores.sum(axis=1))
 
 
-def test_the_joint_score_is_the_mean_of_the_last_rows_largest_metrics():
+@pytest.mark.parametrize("lengths", [(1,), (4,), (7,), (1, 4, 16, 64), (2, 13)])
+def test_the_joint_score_is_the_mean_of_the_last_rows_largest_metrics(lengths):
   """Against a loop; a row that is missing is in no mean, and a row's score is the same in any series."""
   rng = np.random.default_rng(3)
   scores = rng.exponential(size=(40, 6))
   rows = np.sort(rng.choice(60, 40, replace=False)) + 1000
-  settings = DetectConfig(largest_metrics=2, smoothed_rows=4)
+  settings = DetectConfig(largest_metrics=2, smoothed_rows=lengths)
   found = row_scores(scores, rows, ScoringRule.JOINT, settings)
   sums = {int(row): sum(sorted(own)[-2:]) for row, own in zip(rows, scores, strict=True)}
   for row, value in zip(rows, found, strict=True):
-    near = [sums[r] for r in range(row - 3, row + 1) if r in sums]
-    np.testing.assert_allclose(value, np.mean(near), rtol=1e-12)
-  np.testing.assert_array_equal(found[10:][3:], row_scores(scores[10:], rows[10:], ScoringRule.JOINT, settings)[3:])
+    near = [[sums[r] for r in range(row - length + 1, row + 1) if r in sums] for length in lengths]
+    np.testing.assert_allclose(value, np.mean([np.mean(values) for values in near]), rtol=1e-12)
+  longest = max(lengths)
+  later = row_scores(scores[10:], rows[10:], ScoringRule.JOINT, settings)
+  whole = rows[10:] - rows[10] >= longest - 1  # the mean is over as many rows in both series
+  np.testing.assert_array_equal(found[10:][whole], later[whole])
   assert row_scores(scores[:0], rows[:0], ScoringRule.JOINT, settings).shape == (0,)
 
 
@@ -256,7 +260,7 @@ def test_a_spike_at_row_t_is_scored_at_row_t_and_its_metric_named(params):
   spiked = scored(params, raw._replace(values=values))
   np.testing.assert_allclose(spiked.score[W:150], quiet.score[W:150], atol=1e-6)  # causal
   change = spiked.score - quiet.score
-  assert 150 <= np.nanargmax(change) < 150 + CONFIG.detect.smoothed_rows
+  assert 150 <= np.nanargmax(change) < 150 + W
   assert change[150] > 1
   assert np.argmax(spiked.metric_scores[150]) == 1
   assert spiked.actual[150, 1] < values[150, 1]  # clipped for the network, five training ranges away
@@ -272,7 +276,7 @@ def test_rows_without_a_window_have_no_score_and_context_gives_them_one(params):
   assert not plain.is_anomaly[:W].any()
   with_tail = scored(params, raw, context=GROUP.machines[0].train)
   assert with_tail.valid.all()
-  whole = W + CONFIG.detect.smoothed_rows - 1  # from here on the mean is over as many rows in both
+  whole = W + max(CONFIG.detect.smoothed_rows) - 1  # from here on the means are over as many rows in both
   np.testing.assert_allclose(with_tail.score[whole:], plain.score[whole:], rtol=1e-5)
   np.testing.assert_allclose(plain.ratio[W:] > 1, plain.is_anomaly[W:])
 

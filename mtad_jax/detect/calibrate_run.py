@@ -1,5 +1,6 @@
 """Calibrates a trained work directory and writes calibration.json; train.py ends so, calibrate.py repeats it."""
 
+import json
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -97,7 +98,7 @@ def calibration_faults(
   faults = []
   if about["run_id"] != run_id:
     faults.append(f"{file}: of run {about['run_id']}, this is {run_id}; run calibrate.py")
-  wanted = to_dict(config.detect)
+  wanted = json.loads(json.dumps(to_dict(config.detect)))  # lists for tuples, as in the file
   for name in ("rule", "largest_metrics", "smoothed_rows", "gamma", "error_floor"):
     if about["detect"].get(name) != wanted[name]:
       faults.append(

@@ -6,7 +6,8 @@ reconstruction's weight beside 1 - w of the forecast's (1 where a mode has one p
 below by 0, so that a row's score over its threshold has a meaning.
 - joint (default): sqrt(u_f) + sqrt(u_r) + sqrt(u_l), u_l that of the level, the distance from the fit part's mean.
   The root keeps one wild metric from drowning all others. A row's score is the sum over its K largest metrics (faults
-  touch few of them; noise touches all), averaged with those of the rows just before it, as faults last.
+  touch few of them; noise touches all), averaged with those of the rows before it over several lengths, as faults
+  last.
 The others sum over all metrics, and look at no other row:
 - standardised: (1 - w) u_f + w u_r.
 - surprise: (1 - w) r(z_f) + w r(z_r), r the two-sided tail surprise -log(2 min(Phi, 1 - Phi)); z_f the forecast
@@ -137,15 +138,31 @@ def row_scores(scores: np.ndarray, rows: np.ndarray, rule: ScoringRule, settings
   series = np.full(int(rows[-1]) - int(rows[0]) + 1, np.nan)
   places = rows - rows[0]
   series[places] = sums
-  return _causal_mean(series, settings.smoothed_rows)[places]
+  means = [_causal_mean(series, length) for length in settings.smoothed_rows]
+  return np.mean(means, axis=0)[places]
 
 
 def _causal_mean(values: np.ndarray, length: int) -> np.ndarray:
-  """Returns [T], the mean of what is no NaN among each value and the length - 1 before it; the same in any series."""
-  total, count = np.zeros(len(values)), np.zeros(len(values))
-  known, present = np.nan_to_num(values), ~np.isnan(values)
-  for shift in range(min(length, len(values))):
-    end = len(values) - shift
-    total[shift:] += known[:end]
-    count[shift:] += present[:end]
-  return total / np.maximum(count, 1)
+  """Returns [T], the mean of what is no NaN among each value and the length - 1 before it."""
+  present = ~np.isnan(values)
+  counts = _trailing_sum(present.astype(np.float64), length)
+  return _trailing_sum(np.where(present, values, 0.0), length) / np.maximum(counts, 1)
+
+
+def _trailing_sum(values: np.ndarray, length: int) -> np.ndarray:
+  """Returns [T], the sum of each value and the length - 1 before it, zeros before the first.
+
+  By sums of 1, 2, 4 ... values: unlike a difference of running totals, a sum is made of its own values alone, and so
+  is the same to the bit in any series that holds them.
+  """
+
+  def shifted(sums: np.ndarray, rows: int) -> np.ndarray:
+    return np.concatenate([np.zeros(min(rows, len(sums))), sums[: max(len(sums) - rows, 0)]])
+
+  total, block, size, done = np.zeros(len(values)), values, 1, 0
+  while done < length:
+    if length & size:
+      total = total + shifted(block, done)
+      done += size
+    block, size = block + shifted(block, size), 2 * size
+  return total
