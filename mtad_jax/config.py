@@ -23,8 +23,9 @@ class RunMode(enum.StrEnum):
 
 
 class Attention(enum.StrEnum):
-  """`static` is the paper's; `gatv2` is Brody et al. 2022."""
+  """`static` is the paper's; `gatv2` is Brody et al. 2022; `none` leaves both attentions out, for comparison."""
 
+  NONE = "none"
   STATIC = "static"
   GATV2 = "gatv2"
 
@@ -143,6 +144,7 @@ class DetectConfig:
   min_calibration_rows: int = 500  # below, standardised errors are pooled over the role
   initial_quantile: float = 0.98  # where POT's tail begins
   pot_q: float = 1e-4  # promised share of alarm rows on normal data
+  alarms_per_week: float = 0.0  # in place of pot_q: promised alarms of a machine in a week of normal data; 0: pot_q
   merge_gap_rows: int = 5  # alarms closer than this are one event
   min_event_rows: int = 1
   event_margin_rows: int = 20  # rows around an event kept in metric_scores.parquet

@@ -59,6 +59,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "detect.min_calibration_rows": (1, None),
   "detect.initial_quantile": (0.5, 0.9999),
   "detect.pot_q": (1e-12, 0.5),
+  "detect.alarms_per_week": (0, None),
   "detect.merge_gap_rows": (0, None),
   "detect.min_event_rows": (1, None),
   "detect.event_margin_rows": (0, None),

@@ -97,7 +97,7 @@ def speed() -> list[str]:
   grid = benchmark_speed.combinations(
     run_flags.frozen_config(),
     named_sizes(),
-    chosen("attention", [attention.value for attention in Attention]),
+    chosen("attention", [attention.value for attention in Attention if attention is not Attention.NONE]),
     numbers("hidden"),
     numbers("machines") or [1],
   )

@@ -19,9 +19,10 @@ from mtad_jax.config import Config
 from mtad_jax.data.machine import Machine
 from mtad_jax.evaluate.floors import FLOORS, available_floors, check_floors
 from mtad_jax.evaluate.inputs import common_scores, read_rankings, read_scores, scored_machines
+from mtad_jax.evaluate.promise import promise_figures, promise_line
 from mtad_jax.evaluate.summary import evaluate_fleet
 from mtad_jax.evaluate.table import format_table
-from mtad_jax.train.workdir import write_json
+from mtad_jax.train.workdir import CALIBRATION, read_json, write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the work directory of a training run", required=True)
 _SCORES = flags.DEFINE_string("scores", "", "folder with scores.parquet; default: the work directory")
@@ -80,8 +81,11 @@ def main() -> None:
   _, left_out = common_scores(tables)
   result["other_scores_left_out"] = left_out
   result["floors_left_out"] = floors_left_out
+  calibrated = read_json(epath.Path(_WORKDIR.value) / CALIBRATION, "train.py (or calibrate.py)", ("machines",))
+  result["promise"] = promise_figures(calibrated["machines"])
   write_json(folder / "evaluation.json", result)
   print(format_table(result))
+  print(promise_line(result["promise"]))
   for name, reason in left_out.items():
     print(f"score {name} left out: {reason}")
   for name, reason in floors_left_out.items():

@@ -19,6 +19,7 @@ from typing import Any
 import host
 import run_flags
 from absl import flags
+from etils import epath
 from program import EXIT_ALL_RETIRED, EXIT_STOPPED, UsageError, run
 
 from mtad_jax.config import Config
@@ -35,6 +36,7 @@ from mtad_jax.train.share import read_share
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.trouble_report import summary_lines
 from mtad_jax.train.warm_start import describe_sources, warm_start
+from mtad_jax.train.workdir import CALIBRATION, write_json
 
 FLAGS = flags.FLAGS
 run_flags.define_config()
@@ -195,7 +197,8 @@ def main() -> int:
       if not holds_all:
         machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
         groups = prepare_groups(machines, config)
-      found = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
+      found, content = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
+      write_json(epath.Path(FLAGS.workdir) / CALIBRATION, content)
       print("\n".join(report_lines(found)))
   if all(all(outcome.retired.values()) for outcome in outcomes):
     _tell(["every machine is retired: no model here was trained to its end"])

@@ -27,13 +27,13 @@ class ExpectedReconstruction(NamedTuple):
 class Expected(NamedTuple):
   """What the network should say of one window; None where the run mode has no such part.
 
-  forecast: [F']. feature_attention: [F, F], time_attention: [W, W].
+  forecast: [F']. feature_attention: [F, F], time_attention: [W, W], where there are any.
   """
 
   forecast: np.ndarray | None
   reconstruction: ExpectedReconstruction | None
-  feature_attention: np.ndarray
-  time_attention: np.ndarray
+  feature_attention: np.ndarray | None
+  time_attention: np.ndarray | None
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -133,12 +133,15 @@ def vae(
 def network(params: Tree, window: np.ndarray, noise: np.ndarray | None, settings: ModelConfig) -> Expected:
   """Returns the whole network's outputs for one window [W, F]; noise [W, Z], or None for the mean code."""
   gatv2, slope = settings.attention is Attention.GATV2, settings.leaky_slope
-  rows = convolution(params["convolution"], window)
-  by_feature, feature_attention = graph_attention(
-    params["feature_attention"], rows.T, gatv2=gatv2, slope=slope
-  )
-  by_time, time_attention = graph_attention(params["time_attention"], rows, gatv2=gatv2, slope=slope)
-  states = gru(params["gru"], np.concatenate([rows, by_feature.T, by_time], axis=1))
+  rows = joined = convolution(params["convolution"], window)
+  feature_attention = time_attention = None
+  if settings.attention is not Attention.NONE:
+    by_feature, feature_attention = graph_attention(
+      params["feature_attention"], rows.T, gatv2=gatv2, slope=slope
+    )
+    by_time, time_attention = graph_attention(params["time_attention"], rows, gatv2=gatv2, slope=slope)
+    joined = np.concatenate([rows, by_feature.T, by_time], axis=1)
+  states = gru(params["gru"], joined)
   forecast, reconstruction = None, None
   if settings.run_mode in (RunMode.FORECASTING, RunMode.BOTH):
     forecast = forecaster(params["forecaster"], states[-1], settings.forecast_layers)

@@ -11,11 +11,18 @@ from scipy import stats
 from mtad_jax.config import DetectConfig, ScoringRule
 from mtad_jax.data.fleet import part_rows, prepare_groups, training_arrays
 from mtad_jax.data.preparation import apply_preparation
-from mtad_jax.detect.calibration import calibrate_group, calibration_from_json, calibration_to_json
+from mtad_jax.detect.calibration import (
+  calibrate_blocks,
+  calibrate_group,
+  calibration_from_json,
+  calibration_to_json,
+)
 from mtad_jax.detect.combine import metric_scores, row_scores, tail_surprise
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments, find_errors, fit_error_model
+from mtad_jax.detect.held_out import FIT_STRETCHES, STRETCH_ROWS, measure_errors
 from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs
 from mtad_jax.detect.score_machine import score_rows
+from mtad_jax.explain.preview import preview_lines
 from mtad_jax.model.network import apply
 from mtad_jax.train.fleet_step import make_programs
 
@@ -188,27 +195,87 @@ def test_error_moments_against_numpy():
     fit_error_model(Errors(np.array([[1.0, np.nan], [1.0, 2.0]]), None, None, np.zeros((2, 2))))
 
 
-def test_calibration_reads_the_calibration_part_and_nothing_else(params):
-  """Changing any row outside the part and its first window leaves the calibration as it was.
-
-  Of the fit part it reads the metrics' means, from which levels are measured, and nothing else.
-  """
+def test_calibration_reads_the_fit_and_the_calibration_part_and_nothing_else(params):
+  """Changing any row of the validation and check parts leaves the calibration as it was."""
   found = calibrate_group(GROUP, params, CONFIG)
   machine = GROUP.machines[0]
   first, end = machine.parts.calibration
   values = machine.train.values.copy()
-  fit = part_rows(machine, "fit", W, CONFIG.data)
-  assert fit[-1] < first - W
-  values[: first - W] += 5.0
-  values[fit] = machine.train.values[fit[::-1]]  # other rows, of the same mean
+  fit_end = machine.parts.fit[1]
+  assert fit_end < machine.parts.validation[1] < first - W + 1
+  values[fit_end : first - W] += 5.0
   values[machine.parts.check[0] - W :] = np.clip(values[machine.parts.check[0] - W :] + 5, -4, 5)
   assert end <= machine.parts.check[0] - W
   changed = machine._replace(train=machine.train._replace(values=values))
   again = calibrate_group(GROUP._replace(machines=(changed, *GROUP.machines[1:])), params, CONFIG)
   name = machine.name
-  np.testing.assert_allclose(again[name].threshold, found[name].threshold, rtol=1e-6)
-  np.testing.assert_allclose(again[name].usual, found[name].usual, rtol=1e-6)
+  assert again[name].threshold == found[name].threshold
+  np.testing.assert_array_equal(again[name].usual, found[name].usual)
   assert again[name].check != found[name].check
+
+
+def test_a_metric_is_measured_by_the_larger_of_its_errors_on_both_parts(params):
+  """A metric that was restless in the fit part alone is allowed as much; signed moments stay the held-out ones."""
+  held, fitted = some_errors(seed=1), some_errors(seed=2)
+  fitted.forecast[:, 0] *= 5
+  fitted.forecast[:, 1] *= 0.1
+  alone, both = fit_error_model(held).forecast, fit_error_model(held, fitted).forecast
+  size = np.abs(fitted.forecast)
+  np.testing.assert_allclose(both.absolute_mean[:2], [size[:, 0].mean(), alone.absolute_mean[1]])
+  np.testing.assert_allclose(both.absolute_deviation[:2], [size[:, 0].std(), alone.absolute_deviation[1]])
+  np.testing.assert_array_equal(both.deviation, alone.deviation)
+  fitted.level[3, 2] = np.inf
+  with pytest.raises(ValueError, match="1 fit rows have no finite error"):
+    fit_error_model(held, fitted)
+
+
+def test_fit_errors_are_those_of_the_rows_scored_whole(params, outputs):
+  """Stretches of the fit part give what a pass over all rows gives, whichever stretch a row is in."""
+  for machine, output, held in zip(GROUP.machines, outputs, measure_errors(GROUP, params, CONFIG), strict=True):
+    rows = part_rows(machine, "fit", W, CONFIG.data)
+    kept = np.concatenate([part[:STRETCH_ROWS] for part in np.array_split(rows, FIT_STRETCHES)])
+    whole = find_errors(machine.train.values, output, held.centre)
+    np.testing.assert_allclose(held.fit.forecast, whole.forecast[kept], atol=1e-5)
+    np.testing.assert_allclose(held.fit.level, whole.level[kept], atol=1e-12)
+    np.testing.assert_allclose(held.calibration.forecast, whole.forecast[held.calibration_rows], atol=1e-5)
+    np.testing.assert_allclose(held.centre, machine.train.values[rows].mean(axis=0, dtype=np.float64))
+
+
+def test_alarms_a_week_are_promised_in_place_of_a_share_of_rows(params):
+  config = tiny.make_config(
+    data={"sampling_step_s": 3600.0}, detect={"min_calibration_rows": 10, "alarms_per_week": 3.0}
+  )
+  tried = {}
+  found = calibrate_blocks([(GROUP, params)], config, tried)
+  for name, entry in found.items():
+    pot = entry.pot
+    assert pot.expected_alarms_per_week == pytest.approx(3.0)
+    assert pot.q == pytest.approx(3.0 / 168 * pot.num_excesses / pot.num_clusters)
+    assert entry.check.promised_alarms == pytest.approx(3.0 / 168 * entry.check.num_rows)
+    own = tried[name]
+    assert own.is_check.sum() == entry.check.num_rows
+    assert int(np.sum(own.scores[own.is_check] > entry.threshold)) == entry.check.num_alarm_rows
+  with pytest.raises(ValueError, match=r"machine machine-0: config.detect.alarms_per_week needs a clock"):
+    calibrate_group(GROUP, params, tiny.make_config(detect={"alarms_per_week": 3.0}))
+
+
+def test_a_preview_names_the_events_of_the_last_week_of_held_out_rows(params):
+  config = tiny.make_config(data={"sampling_step_s": 21_600.0}, detect={"min_calibration_rows": 10})  # 28 a week
+  tried = {}
+  found = calibrate_blocks([(GROUP, params)], config, tried)
+  name = GROUP.names[0]
+  last = int(tried[name].rows[-1])
+  scores = np.full(len(tried[name].rows), 0.1)
+  by_metric = np.full((len(scores), 3), 0.0)
+  for row, metric in ((last - 4, 2), (last - 3, 2), (last - 40, 1)):  # the last one lies before the week
+    place = np.searchsorted(tried[name].rows, row)
+    scores[place], by_metric[place, metric] = 2 * found[name].threshold, found[name].usual.max() + 5.0
+  changed = tried[name]._replace(scores=scores, metric_scores=by_metric)
+  lines = preview_lines(
+    name, found[name], changed, ("cpu", "mem", "net"), tiny.make_machine(name, 420, seed=0).train, config.detect
+  )
+  assert lines[0] == f"{name}: 1 events in its last 7.0 held-out days"
+  assert lines[1:] == [f"  rows {last - 4} to {last - 3}, check part, 2.00 times the threshold: net 100%"]
 
 
 def test_calibration_survives_json_to_the_bit(params):

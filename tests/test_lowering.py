@@ -43,7 +43,7 @@ def lowered(platform: str, **model: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-@pytest.mark.parametrize("attention", list(Attention))
+@pytest.mark.parametrize("attention", [Attention.STATIC, Attention.GATV2])
 def test_every_program_lowers(platform: str, attention: Attention) -> None:
   for name, text in lowered(platform, attention=attention.value).items():
     assert "custom_call" not in re.sub(r"@(Sharding|SPMD\w+|shape_assertion)", "", text) or name == "init", name

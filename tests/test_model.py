@@ -97,8 +97,10 @@ def test_forward_pass_agrees_with_the_reference(
     expected = reference.network(
       exact(params), exact(windows[b]), None if noise is None else exact(noise[b]), settings
     )
-    assert_close(outputs.feature_attention[b], expected.feature_attention)
-    assert_close(outputs.time_attention[b], expected.time_attention)
+    assert (outputs.feature_attention is None) == (attention is Attention.NONE)
+    if outputs.feature_attention is not None:
+      assert_close(outputs.feature_attention[b], expected.feature_attention)
+      assert_close(outputs.time_attention[b], expected.time_attention)
     if outputs.forecast is not None:
       assert expected.forecast is not None
       assert_close(outputs.forecast[b], expected.forecast)

@@ -61,7 +61,7 @@ def assert_close(found: Any, expected: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize("factored", [False, True], ids=["plain", "factored"])
-@pytest.mark.parametrize("attention", list(Attention))
+@pytest.mark.parametrize("attention", [Attention.STATIC, Attention.GATV2])
 @pytest.mark.parametrize("run_mode", list(RunMode))
 def test_outputs_losses_and_gradients_are_those_of_jax(
   run_mode: RunMode, attention: Attention, factored: bool

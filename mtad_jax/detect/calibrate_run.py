@@ -1,23 +1,25 @@
-"""Calibrates a trained work directory and writes calibration.json; train.py ends so, calibrate.py repeats it."""
+"""Calibrates a trained work directory; train.py ends so, calibrate.py repeats it. Reads calibration.json back."""
 
 import json
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from mtad_jax.config import Config, to_dict
 from mtad_jax.data.fleet import Group
 from mtad_jax.detect.calibration import (
   MachineCalibration,
+  Tried,
   calibrate_blocks,
   calibration_from_json,
   calibration_to_json,
 )
 from mtad_jax.detect.pot import describe
 from mtad_jax.train.fleet_file import StoredGroup, best_params
-from mtad_jax.train.workdir import CALIBRATION, CONFIG, read_json, write_json
+from mtad_jax.train.workdir import CALIBRATION, CONFIG, read_json
 
 
 def calibrate_run(
@@ -27,12 +29,14 @@ def calibrate_run(
   stored: list[StoredGroup],
   run_id: str,
   excluded: tuple[str, ...] = (),
-) -> dict[str, MachineCalibration]:
-  """Returns every machine's calibration, written to calibration.json with the checkpoints it belongs to.
+  tried: dict[str, Tried] | None = None,
+) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
+  """Returns (every machine's calibration, calibration.json's content with the checkpoints it belongs to).
 
   Args:
     groups: the prepared training data, in the order of `stored`.
     excluded: ranges that were left out beside the config's own, as the user wrote them, for the record.
+    tried: is given each machine's held-out rows as the calibration scores them.
   """
   found: dict[str, MachineCalibration] = {}
   steps = []
@@ -47,7 +51,7 @@ def calibrate_run(
 
   pairs = zip(groups, stored, strict=True)
   for _, alike in groupby(pairs, lambda pair: (pair[1].metrics, pair[1].targets)):  # a role is pooled over its blocks
-    found.update(calibrate_blocks(with_params(list(alike)), config))
+    found.update(calibrate_blocks(with_params(list(alike)), config, tried))
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,
@@ -57,8 +61,7 @@ def calibrate_run(
     "excluded": list(excluded),
     "machines": {name: calibration_to_json(entry) for name, entry in found.items()},
   }
-  write_json(epath.Path(workdir) / CALIBRATION, content)
-  return found
+  return found, content
 
 
 def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
@@ -121,5 +124,6 @@ def report_lines(found: dict[str, MachineCalibration]) -> list[str]:
     f"check part, all machines: {sum(c.num_alarm_rows for c in checks)} alarm rows"
     f" ({sum(c.num_alarms for c in checks)} alarms) in {sum(c.num_rows for c in checks)} rows;"
     f" promised {sum(c.promised_alarm_rows for c in checks):.3g} rows"
+    f" ({np.nansum([c.promised_alarms for c in checks]):.3g} alarms)"
   )
   return lines

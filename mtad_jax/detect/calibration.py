@@ -1,7 +1,7 @@
 """Calibration of machines of equal metrics: error distributions and thresholds, tried on the check part.
 
-Both are fitted on the calibration part. Nothing here sees a test row, a row that was fitted on, or a row that chose
-the best state; on the check part nothing is fitted at all.
+Thresholds are fitted on the calibration part alone, error distributions on it and on stretches of the fit part.
+Nothing here sees a test row or a row that chose the best state; on the check part nothing is fitted at all.
 """
 
 from collections.abc import Iterable
@@ -9,21 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import Config
-from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
+from mtad_jax.config import Config, DetectConfig, ScoringRule
+from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import metric_scores, row_scores
-from mtad_jax.detect.errors import (
-  ErrorModel,
-  Errors,
-  find_errors,
-  fit_error_model,
-  join,
-  model_from_json,
-  model_to_json,
-  take_rows,
-)
-from mtad_jax.detect.pot import PotFit, count_clusters, fit_pot
-from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
+from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
+from mtad_jax.detect.held_out import HeldOut, measure_errors
+from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters, fit_pot, rate_of_alarms
 
 MIN_OWN_ROWS = (
   30  # below, a mean and deviation per metric of a machine's own say nothing; the role's are used
@@ -33,12 +24,27 @@ WEEK_S = 7 * 86_400.0
 
 
 class Check(NamedTuple):
-  """The threshold tried on the check part: rows there, alarm rows, alarms (declustered), the promised rows."""
+  """The threshold tried on the check part: rows there, alarm rows and alarms (declustered), and the promised ones."""
 
   num_rows: int
   num_alarm_rows: int
   num_alarms: int
   promised_alarm_rows: float
+  promised_alarms: float
+
+
+class Tried(NamedTuple):
+  """A machine's last held-out rows under its calibration, in the order of time.
+
+  rows: [N] of the training grid. scores: [N]. metric_scores: [N, F']. is_check: [N] bool, whether nothing at all was
+  fitted on the row. step_s: seconds from row to row, None where the data have no clock.
+  """
+
+  rows: np.ndarray
+  scores: np.ndarray
+  metric_scores: np.ndarray
+  is_check: np.ndarray
+  step_s: float | None
 
 
 class MachineCalibration(NamedTuple):
@@ -60,44 +66,6 @@ class MachineCalibration(NamedTuple):
   check: Check
 
 
-class _Held(NamedTuple):
-  """One machine's errors, filled flags and row numbers on its calibration and check rows; its `centre`."""
-
-  centre: np.ndarray
-  calibration: Errors
-  calibration_filled: np.ndarray
-  calibration_rows: np.ndarray
-  check: Errors
-  check_filled: np.ndarray
-  check_rows: np.ndarray
-
-  @property
-  def num_rows(self) -> int:
-    return len(self.calibration_rows)
-
-
-def _held_out(group: Group, params: Any, config: Config) -> list[_Held]:
-  window = config.model.window_size
-  first_rows = [max(machine.parts.calibration[0] - window, 0) for machine in group.machines]
-  series = [m.train.values[first:] for m, first in zip(group.machines, first_rows, strict=True)]
-  outputs = compute_row_outputs(params, series, config, len(group.targets))
-  columns = list(group.targets)
-  held = []
-  for machine, first, values, output in zip(group.machines, first_rows, series, outputs, strict=True):
-    is_constant = machine.preparation.scaler.is_constant[columns]
-    output = expect_constants(output, is_constant, config.model.variance_floor)
-    fit = part_rows(machine, "fit", window, config.data)
-    centre = machine.train.values[fit][:, columns].mean(axis=0, dtype=np.float64)
-    errors = find_errors(values[:, columns], output, centre)
-    filled = machine.train.filled[:, columns]
-    parts: list[Any] = []
-    for part in ("calibration", "check"):
-      rows = part_rows(machine, part, window, config.data)
-      parts += [take_rows(errors, rows - first), filled[rows], rows]
-    held.append(_Held(centre, *parts))
-  return held
-
-
 def _step_s(machine: PreparedMachine, config: Config) -> float | None:
   return machine.preparation.step_s or (config.data.sampling_step_s or None)
 
@@ -107,29 +75,57 @@ def calibrate_group(group: Group, params: Any, config: Config) -> dict[str, Mach
   return calibrate_blocks([(group, params)], config)
 
 
-def calibrate_blocks(blocks: Iterable[tuple[Group, Any]], config: Config) -> dict[str, MachineCalibration]:
+def _run_rows(settings: DetectConfig) -> int:
+  """Returns how many quiet rows part two alarms: more than one fault's smoothed score can be quiet in between."""
+  return max(RUN_ROWS, *settings.smoothed_rows) if settings.rule is ScoringRule.JOINT else RUN_ROWS
+
+
+def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings: DetectConfig) -> PotFit:
+  """Returns the threshold that keeps `pot_q`, or `alarms_per_week` where that is asked for."""
+  rows_per_week = WEEK_S / step_s if step_s else None
+  run_rows, q = _run_rows(settings), settings.pot_q
+  if settings.alarms_per_week > 0:
+    if rows_per_week is None:
+      raise ValueError(
+        f"machine {name}: config.detect.alarms_per_week needs a clock: timestamps or config.data.sampling_step_s"
+      )
+    q = rate_of_alarms(normal, settings.initial_quantile, settings.alarms_per_week / rows_per_week, run_rows)
+  pot = fit_pot(
+    normal, initial_quantile=settings.initial_quantile, q=q, rows_per_week=rows_per_week, run_rows=run_rows
+  )
+  if not np.isfinite(pot.threshold):
+    raise ValueError(f"machine {name}: no threshold from {len(normal)} calibration rows: {pot.status}")
+  return pot
+
+
+def calibrate_blocks(
+  blocks: Iterable[tuple[Group, Any]], config: Config, tried: dict[str, Tried] | None = None
+) -> dict[str, MachineCalibration]:
   """Returns the calibration of each machine of all blocks, in their order.
 
   Args:
     blocks: of equal metrics and targets: (prepared machines, their stacked best parameters); taken one at a time, so
       that a generator need not hold the parameters of all.
+    tried: is given each machine's calibration and check rows as the calibration scores them.
 
   Raises:
-    ValueError: naming the machine and role where not one calibration row is usable, or no threshold can be had.
+    ValueError: naming the machine and role where not one calibration row is usable, or no threshold can be had, or
+      a number of alarms a week is asked for and the data have no clock.
   """
   settings, floor = config.detect, config.model.variance_floor
   machines: list[PreparedMachine] = []
-  held: list[_Held] = []
+  held: list[HeldOut] = []
   for group, params in blocks:
     machines += group.machines
-    held += _held_out(group, params, config)
+    held += measure_errors(group, params, config)
   roles = [machine.role for machine in machines]
   models, scores, pooled = [], [], []
   for i, machine in enumerate(machines):
     own = held[i].num_rows >= MIN_OWN_ROWS
     peers = [i] if own else [k for k, role in enumerate(roles) if role == machine.role]
     try:
-      models.append(fit_error_model(join([held[k].calibration for k in peers])))
+      fitted = join([held[k].fit for k in peers])
+      models.append(fit_error_model(join([held[k].calibration for k in peers]), fitted))
     except ValueError as error:
       raise ValueError(f"machine {machine.name} (role {machine.role}): {error}") from None
     pooled.append("" if own else f"error distributions over {len(peers)} machines of role {machine.role}")
@@ -146,28 +142,25 @@ def calibrate_blocks(blocks: Iterable[tuple[Group, Any]], config: Config) -> dic
       peers = [k for k, role in enumerate(roles) if role == machine.role]
       note = f"thresholds over {len(peers)} machines of role {machine.role}"
       pooled[i] = "; ".join(filter(None, [pooled[i], note]))
-    normal = np.concatenate(
-      [row_scores(scores[k], held[k].calibration_rows, settings.rule, settings) for k in peers]
-    )
-    step = _step_s(machine, config)
-    pot = fit_pot(
-      normal,
-      initial_quantile=settings.initial_quantile,
-      q=settings.pot_q,
-      rows_per_week=WEEK_S / step if step else None,
-    )
-    if not np.isfinite(pot.threshold):
-      raise ValueError(
-        f"machine {machine.name}: no threshold from {len(normal)} calibration rows: {pot.status}"
-      )
+    by_peer = {k: row_scores(scores[k], held[k].calibration_rows, settings.rule, settings) for k in peers}
+    step_s = _step_s(machine, config)
+    pot = _fit_threshold(machine.name, np.concatenate(list(by_peer.values())), step_s, settings)
     threshold = max(pot.threshold, SMALLEST_THRESHOLD)
-    tried = row_scores(
-      metric_scores(held[i].check, models[i], held[i].check_filled, settings.rule, settings, floor),
-      held[i].check_rows,
-      settings.rule,
-      settings,
+    by_metric = metric_scores(
+      held[i].check, models[i], held[i].check_filled, settings.rule, settings, floor
     )
-    alarms = tried > threshold
+    checked = row_scores(by_metric, held[i].check_rows, settings.rule, settings)
+    if tried is not None:
+      tried[machine.name] = Tried(
+        rows=np.concatenate([held[i].calibration_rows, held[i].check_rows]),
+        scores=np.concatenate([by_peer[i], checked]),
+        metric_scores=np.concatenate([scores[i], by_metric]),
+        is_check=np.arange(own_rows + len(checked)) >= own_rows,
+        step_s=step_s,
+      )
+    alarms = checked > threshold
+    promised = pot.q * len(checked)
+    clusters_per_row = pot.num_clusters / pot.num_excesses if pot.num_excesses else float("nan")
     found[machine.name] = MachineCalibration(
       errors=models[i],
       centre=held[i].centre,
@@ -177,7 +170,13 @@ def calibrate_blocks(blocks: Iterable[tuple[Group, Any]], config: Config) -> dic
       pot=pot,
       num_rows=own_rows,
       pooled=pooled[i],
-      check=Check(len(tried), int(alarms.sum()), count_clusters(alarms), settings.pot_q * len(tried)),
+      check=Check(
+        num_rows=len(checked),
+        num_alarm_rows=int(alarms.sum()),
+        num_alarms=count_clusters(alarms, _run_rows(settings)),
+        promised_alarm_rows=promised,
+        promised_alarms=promised * clusters_per_row,
+      ),
     )
   return found
 
@@ -208,6 +207,9 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
 def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   """Returns what `calibration_to_json` wrote; null is NaN."""
   pot: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values["pot"].items()}
+  check: dict[str, Any] = {
+    name: float("nan") if value is None else value for name, value in values["check"].items()
+  }
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     centre=np.array(values["centre"], np.float64),
@@ -217,5 +219,5 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
     pot=PotFit(**pot),
     num_rows=values["num_rows"],
     pooled=values["pooled"],
-    check=Check(**values["check"]),
+    check=Check(**check),
   )

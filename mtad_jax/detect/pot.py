@@ -22,8 +22,9 @@ _Z_SPAN = 1e6  # the interval's search ends here, in units of the threshold's ex
 class PotFit(NamedTuple):
   """A threshold and what is known of it; what was not fitted is NaN.
 
-  initial, threshold, low, high, scale: in the scores' unit; low and high enclose the true z_q.
-  num_clusters: exceedances after runs declustering with `RUN_ROWS`.
+  q: the share of rows that it was fitted for. initial, threshold, low, high, scale: in the scores' unit; low and high
+  enclose the true z_q.
+  num_clusters: exceedances after runs declustering.
   expected_alarm_rows_per_week: q times the rows of a week; expected_alarms_per_week: the same, declustered.
   status: "ok", "exponential: why", "moments: why" or "refused: why, and what the threshold is instead".
   """
@@ -41,6 +42,7 @@ class PotFit(NamedTuple):
   expected_alarms_per_week: float
   method: str
   status: str
+  q: float
 
 
 def count_clusters(is_above: np.ndarray, run_rows: int = RUN_ROWS) -> int:
@@ -106,7 +108,12 @@ def _interval(excesses: np.ndarray, fit: gpd.GpdFit, tail_share: float, clusters
 
 
 def fit_pot(
-  scores: np.ndarray, *, initial_quantile: float, q: float, rows_per_week: float | None = None
+  scores: np.ndarray,
+  *,
+  initial_quantile: float,
+  q: float,
+  rows_per_week: float | None = None,
+  run_rows: int = RUN_ROWS,
 ) -> PotFit:
   """Returns the threshold that a share `q` of normal rows exceeds, its interval and its status.
 
@@ -119,6 +126,7 @@ def fit_pot(
     initial_quantile: where the tail begins, in (0, 1).
     q: promised share of alarm rows, in (0, 1).
     rows_per_week: rows of a week, for the expected alarms; None where the data have no clock.
+    run_rows: quiet rows that two clusters have more of between them.
 
   Raises:
     ValueError: a quantile or q outside (0, 1), or scores that are not one row of numbers.
@@ -138,18 +146,18 @@ def fit_pot(
     reason = "no scores" if num_rows == 0 else f"{num_bad} of {num_rows} scores are not finite"
     nan = float("nan")
     status = f"refused: {reason}; there is no threshold"
-    return PotFit(nan, nan, num_rows, 0, 0, nan, nan, nan, nan, nan, nan, "none", status)
+    return PotFit(nan, nan, num_rows, 0, 0, nan, nan, nan, nan, nan, nan, "none", status, q)
 
   initial = float(np.quantile(scores, initial_quantile))
   is_above = scores > initial
   excesses = scores[is_above] - initial
-  count, clusters = len(excesses), count_clusters(is_above)
+  count, clusters = len(excesses), count_clusters(is_above, run_rows)
   per_cluster = expected * clusters / count if count else np.nan
 
   def refused(reason: str, threshold: float, method: str, weekly: tuple[float, float]) -> PotFit:
     nan = float("nan")
     found = (initial, threshold, num_rows, count, clusters, nan, nan, nan, nan, *weekly)
-    return PotFit(*found, method, f"refused: {reason}")
+    return PotFit(*found, method, f"refused: {reason}", q)
 
   if count < 2:
     reason = f"{count} scores above the initial quantile; threshold is the largest score"
@@ -170,8 +178,25 @@ def fit_pot(
   status = "ok" if fit.method is gpd.FitMethod.LIKELIHOOD else f"{fit.method.value}: {fit.reason}"
   return PotFit(
     initial, threshold, num_rows, count, clusters, fit.shape, fit.scale, initial + low, initial + high,
-    expected, per_cluster, fit.method.value, status,
+    expected, per_cluster, fit.method.value, status, q,
   )  # fmt: skip
+
+
+def rate_of_alarms(
+  scores: np.ndarray, initial_quantile: float, alarms_per_row: float, run_rows: int = RUN_ROWS
+) -> float:
+  """Returns the q, a share of rows, at which so many alarms (clusters of rows) are expected; at most 1/2.
+
+  The rows of a cluster above the initial quantile stand for those above the threshold, of which there are fewer: the
+  alarms that come are more often too few than too many.
+
+  Args:
+    scores: [N] normal scores in the order of time. alarms_per_row: above 0. run_rows: as `fit_pot`.
+  """
+  is_above = scores > np.quantile(scores, initial_quantile) if len(scores) else np.zeros(0, bool)
+  clusters = count_clusters(is_above, run_rows)
+  rows_per_cluster = np.sum(is_above) / clusters if clusters else 1.0
+  return float(min(alarms_per_row * rows_per_cluster, 0.5))
 
 
 def describe(fit: PotFit) -> str:

@@ -26,13 +26,13 @@ class Outputs(NamedTuple):
   """What the network says of a batch of windows; None where the run mode has no such part.
 
   forecast: [B, F'] of the row after each window. reconstruction: of every row [B, W, F'], or of the last row
-  alone [B, F']. feature_attention: [B, F, F], time_attention: [B, W, W].
+  alone [B, F']. feature_attention: [B, F, F], time_attention: [B, W, W]; None in a network without attention.
   """
 
   forecast: jax.Array | None
   reconstruction: Reconstruction | None
-  feature_attention: jax.Array
-  time_attention: jax.Array
+  feature_attention: jax.Array | None
+  time_attention: jax.Array | None
 
 
 class Network(nn.Module):
@@ -44,15 +44,16 @@ class Network(nn.Module):
   @nn.compact
   def __call__(self, windows: jax.Array, noise: jax.Array | None, last_row_only: bool) -> Outputs:
     config = self.settings
-    gatv2 = config.attention is Attention.GATV2
-    width, slope = config.attention_size, config.leaky_slope
     # No activation: the paper names none, and a ReLU here would cut what lies below a metric's minimum.
     rows = Convolution(config.kernel_size, name="convolution")(windows)
-    by_feature, feature_weights = GraphAttention(gatv2, width, slope, name="feature_attention")(
-      jnp.swapaxes(rows, 1, 2)  # [B, W, F] -> [B, F, W]
-    )
-    by_time, time_weights = GraphAttention(gatv2, width, slope, name="time_attention")(rows)
-    joined = jnp.concatenate([rows, jnp.swapaxes(by_feature, 1, 2), by_time], axis=-1)  # [B, W, 3F]
+    joined, feature_weights, time_weights = rows, None, None
+    if config.attention is not Attention.NONE:
+      kind = (config.attention is Attention.GATV2, config.attention_size, config.leaky_slope)
+      by_feature, feature_weights = GraphAttention(*kind, name="feature_attention")(
+        jnp.swapaxes(rows, 1, 2)  # [B, W, F] -> [B, F, W]
+      )
+      by_time, time_weights = GraphAttention(*kind, name="time_attention")(rows)
+      joined = jnp.concatenate([rows, jnp.swapaxes(by_feature, 1, 2), by_time], axis=-1)  # [B, W, 3F]
     states = GRU(config.hidden_size, name="gru")(joined, last_only=last_row_only)  # [B, W, H], or [B, H]
     last = states if last_row_only else states[:, -1]
     forecast, reconstruction = None, None

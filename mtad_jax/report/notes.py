@@ -64,7 +64,7 @@ def _pot(work: Work) -> str:
     tables.Column("status"),
     tables.Column("pooled"),
     *(tables.Column(name, numeric=True) for name in _POT_COLUMNS),
-    tables.Column("alarm rows on the check part / promised", numeric=True),
+    tables.Column("alarms on the check part / promised", numeric=True),
   ]
   rows = [
     [
@@ -84,7 +84,7 @@ def _checked(check: Any) -> str:
   """Returns what the threshold did on rows that nothing was fitted on, beside what it promised."""
   if not isinstance(check, dict):
     return tables.NONE
-  return f"{tables.number(check.get('num_alarm_rows'))} / {tables.number(check.get('promised_alarm_rows'))}"
+  return f"{tables.number(check.get('num_alarms'))} / {tables.number(check.get('promised_alarms'))}"
 
 
 def _preparation(work: Work) -> str:

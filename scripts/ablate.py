@@ -1,0 +1,181 @@
+"""One factor at a time on four tuning machines of SMD: what each part of the detector is worth.
+
+python scripts/ablate.py --data_dir=DIR --workdir=DIR                      # goes on where it was stopped
+python scripts/ablate.py --data_dir=DIR --workdir=DIR --cells=default,no_attention --seeds=0
+
+A cell is a whole run (train, score, evaluate) with some settings changed, or the default's network calibrated another
+way. Its labels choose defaults, so its machines are left out of every reported mean. Cells are kept in --workdir.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from program import UsageError, run
+
+from mtad_jax.detect.tables import SCHEMAS
+from mtad_jax.evaluate.table import align
+
+TUNING_MACHINES = ("machine-1-1", "machine-1-5", "machine-2-1", "machine-3-2")
+UNTRAINED = {"train.num_train_steps": 1, "train.window_budget": 0, "train.warmup_steps": 1_000_000}
+
+
+class Cell(NamedTuple):
+  """One row of the table.
+
+  settings: config fields that differ. calibrate: flags of calibrate.py, for a copy of the default's run; None: a run
+  of its own.
+  """
+
+  settings: Mapping[str, Any] = MappingProxyType({})
+  calibrate: Mapping[str, Any] | None = None
+
+
+CELLS: dict[str, Cell] = {
+  "default": Cell(),
+  # a network whose forecaster has taken no step adds nothing to the skip's forecast
+  "skip_and_calibration_alone": Cell({"model.run_mode": "FORECASTING", **UNTRAINED}),
+  "untrained_network": Cell(UNTRAINED),
+  "no_attention": Cell({"model.attention": "none"}),
+  "gatv2": Cell({"model.attention": "gatv2"}),
+  "no_skip": Cell({"model.linear_rows": 0}),
+  "forecasting_only": Cell({"model.run_mode": "FORECASTING"}),
+  "reconstructing_only": Cell({"model.run_mode": "RECONSTRUCTING"}),
+  "window_25": Cell({"model.window_size": 25}),
+  "window_100": Cell({"model.window_size": 100}),
+  "hidden_32": Cell({f"model.{name}_size": 32 for name in ("hidden", "forecast", "decoder")}),
+  "hidden_128": Cell({f"model.{name}_size": 128 for name in ("hidden", "forecast", "decoder")}),
+  "latent_4": Cell({"model.latent_size": 4}),
+  "latent_64": Cell({"model.latent_size": 64}),
+  "no_cleaning": Cell({"data.clean": False}),
+  "half_the_learning_rate": Cell({"train.learning_rate": 1e-3}),
+  "standardised": Cell(calibrate={"rule": "standardised"}),
+  "surprise": Cell(calibrate={"rule": "surprise"}),
+  "largest_1": Cell(calibrate={"largest_metrics": 1}),
+  "all_metrics": Cell(calibrate={"largest_metrics": 10_000}),
+  "one_row": Cell(calibrate={"smoothed_rows": 1}),
+  "mean_of_10_rows": Cell(calibrate={"smoothed_rows": 10}),
+  "up_to_256_rows": Cell(calibrate={"smoothed_rows": "1,4,16,64,256"}),
+}
+FIGURES = (  # (head, path in evaluation.json's mean or root_cause)
+  ("AP", ("mean", "detector", "average_precision")),
+  ("VUS-PR", ("mean", "detector", "vus_pr")),
+  ("best F1", ("mean", "detector", "oracle", "f1")),
+  ("F1 pot", ("mean", "detector", "at_threshold", "pot", "f1")),
+  ("HitRate@100", ("root_cause", "all_true_segments", "hit_rate_100")),
+)
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", None, "folder of the prepared SMD", required=True)
+flags.DEFINE_string("workdir", None, "where the cells' runs are kept", required=True)
+flags.DEFINE_string("config", "configs/smd.py:cpu", "the default's settings")
+flags.DEFINE_integer("window_budget", 480_000, "windows a cell trains on, all machines together", lower_bound=1)
+flags.DEFINE_list("cells", list(CELLS), "which rows")
+flags.DEFINE_list("seeds", ["0", "1"], "of the network")
+flags.DEFINE_list("machines", list(TUNING_MACHINES), "which machines")
+
+
+def _run(program: str, *arguments: str) -> None:
+  """Runs one of the programs beside this; raises ValueError with its last words where it fails."""
+  path = Path(__file__).with_name(program)
+  command = [sys.executable, str(path), *arguments]
+  done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
+  if done.returncode:
+    words = done.stderr.strip().splitlines()
+    raise ValueError(f"{program} {' '.join(arguments)}: exit code {done.returncode}: {words[-1] if words else ''}")
+
+
+def _train(folder: Path, settings: Mapping[str, Any], seed: int) -> None:
+  changed = {
+    "train.window_budget": FLAGS.window_budget,
+    "train.random_seed": seed,
+    "train.progress_bar": False,
+    **settings,
+  }
+  machines = tuple(FLAGS.machines)
+  arguments = [f"--config.{name}={value}" for name, value in changed.items()]
+  _run(
+    "train.py",
+    f"--config={FLAGS.config}",
+    f"--data_dir={FLAGS.data_dir}",
+    f"--workdir={folder}",
+    f"--config.data.machines={machines!r}",
+    *arguments,
+  )
+
+
+def _make(name: str, cell: Cell, seed: int) -> dict[str, Any]:
+  """Returns a cell's evaluation.json, made where it is not there yet."""
+  folder = Path(FLAGS.workdir) / f"{name}-{seed}"
+  done = folder / "evaluation.json"
+  if not done.exists():
+    if cell.calibrate:
+      _make("default", CELLS["default"], seed)
+      if not (folder / "config.json").exists():
+        half = folder.with_suffix(".half")
+        shutil.rmtree(half, ignore_errors=True)
+        # what the default's run has come to is not this cell's
+        made = (*(f"{table}.parquet" for table in SCHEMAS), "evaluation.json")
+        shutil.copytree(Path(FLAGS.workdir) / f"default-{seed}", half, ignore=shutil.ignore_patterns(*made))
+        half.rename(folder)
+      _run("calibrate.py", f"--workdir={folder}", *(f"--{flag}={value}" for flag, value in cell.calibrate.items()))
+    else:
+      _train(folder, cell.settings, seed)
+    _run("score.py", f"--workdir={folder}")
+    _run("evaluate.py", f"--workdir={folder}")
+  return json.loads(done.read_text())
+
+
+def _figure(result: dict[str, Any], path: Sequence[str]) -> float:
+  value: Any = result
+  for key in path:
+    value = value[key]
+  return float("nan") if value is None else float(value)
+
+
+def _cells(values: Sequence[Sequence[float]]) -> list[str]:
+  """Returns a cell of the table per figure: the mean over seeds, and half their span where there are several."""
+  table = np.array(values)
+  means, spans = table.mean(axis=0), np.ptp(table, axis=0) / 2
+  if len(table) == 1:
+    return [f"{mean:.3f}" for mean in means]
+  return [f"{mean:.3f} ±{span:.3f}" for mean, span in zip(means, spans, strict=True)]
+
+
+def main() -> int:
+  """Makes the cells that are not there yet and prints the table; returns the exit code."""
+  unknown = [name for name in FLAGS.cells if name not in CELLS]
+  if unknown:
+    raise UsageError(f"--cells: {unknown[0]!r} is unknown; known: {', '.join(CELLS)}")
+  if not FLAGS.seeds or not all(seed.isdigit() for seed in FLAGS.seeds):
+    raise UsageError(f"--seeds={','.join(FLAGS.seeds)}: whole numbers with commas are wanted")
+  rows = [["cell", *(head for head, _ in FIGURES)]]
+  floors: dict[str, float] = {}
+  for name in FLAGS.cells:
+    values = []
+    for seed in map(int, FLAGS.seeds):
+      began = time.perf_counter()
+      result = _make(name, CELLS[name], seed)
+      values.append([_figure(result, path) for _, path in FIGURES])
+      floors = {floor: entry["average_precision"] for floor, entry in result["mean"]["floors"].items()}
+      told = f"{name}, seed {seed}: average precision {values[-1][0]:.3f}"
+      print(f"{told} ({time.perf_counter() - began:.0f} s)", flush=True)
+    rows.append([name, *_cells(values)])
+  print(f"\nMean of {', '.join(FLAGS.machines)}; seeds {', '.join(FLAGS.seeds)}; ±: half the span of the seeds")
+  print(align(rows))
+  falling = sorted(floors.items(), key=lambda pair: -pair[1])
+  print("floors: " + ", ".join(f"{name} {value:.3f}" for name, value in falling))
+  return 0
+
+
+if __name__ == "__main__":
+  run(main)
