@@ -140,9 +140,10 @@ class DetectConfig:
   smoothed_rows: tuple[int, ...] = (1, 4, 16, 64)  # rule joint: a row's score is the mean of the means over so
   # many rows, itself and those before it: the first sees a fault at once, the last holds on while it lasts
   gamma: float = 0.8  # the other rules: weight of the reconstruction beside the forecast (paper)
-  error_floor: float = 1e-2  # smallest deviation that a metric's error is measured in, scaled units
+  error_floor: float = 0.03  # smallest deviation that a metric's error is measured in, scaled units
   min_calibration_rows: int = 500  # below, standardised errors are pooled over the role
   initial_quantile: float = 0.98  # where POT's tail begins
+  threshold: str = "pot"  # pot: extreme values; conformal: a rank of the calibration scores
   pot_q: float = 1e-4  # promised share of alarm rows on normal data
   alarms_per_week: float = 0.0  # in place of pot_q: promised alarms of a machine in a week of normal data; 0: pot_q
   merge_gap_rows: int = 5  # alarms closer than this are one event

@@ -73,6 +73,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),
   "data.counters": ("auto", "none"),
+  "detect.threshold": ("pot", "conformal"),
   "train.schedule": ("linear", "cosine", "exponential"),
 }
 

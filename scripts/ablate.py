@@ -15,64 +15,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from ablation_cells import CELLS, FIGURES, TUNING_MACHINES, Cell
 from absl import flags
 from program import UsageError, run
 
 from mtad_jax.detect.tables import SCHEMAS
 from mtad_jax.evaluate.table import align
-
-TUNING_MACHINES = ("machine-1-1", "machine-1-5", "machine-2-1", "machine-3-2")
-UNTRAINED = {"train.num_train_steps": 1, "train.window_budget": 0, "train.warmup_steps": 1_000_000}
-
-
-class Cell(NamedTuple):
-  """One row of the table.
-
-  settings: config fields that differ. calibrate: flags of calibrate.py, for a copy of the default's run; None: a run
-  of its own.
-  """
-
-  settings: Mapping[str, Any] = MappingProxyType({})
-  calibrate: Mapping[str, Any] | None = None
-
-
-CELLS: dict[str, Cell] = {
-  "default": Cell(),
-  # a network whose forecaster has taken no step adds nothing to the skip's forecast
-  "skip_and_calibration_alone": Cell({"model.run_mode": "FORECASTING", **UNTRAINED}),
-  "untrained_network": Cell(UNTRAINED),
-  "no_attention": Cell({"model.attention": "none"}),
-  "gatv2": Cell({"model.attention": "gatv2"}),
-  "no_skip": Cell({"model.linear_rows": 0}),
-  "forecasting_only": Cell({"model.run_mode": "FORECASTING"}),
-  "reconstructing_only": Cell({"model.run_mode": "RECONSTRUCTING"}),
-  "window_25": Cell({"model.window_size": 25}),
-  "window_100": Cell({"model.window_size": 100}),
-  "hidden_32": Cell({f"model.{name}_size": 32 for name in ("hidden", "forecast", "decoder")}),
-  "hidden_128": Cell({f"model.{name}_size": 128 for name in ("hidden", "forecast", "decoder")}),
-  "latent_4": Cell({"model.latent_size": 4}),
-  "latent_64": Cell({"model.latent_size": 64}),
-  "no_cleaning": Cell({"data.clean": False}),
-  "half_the_learning_rate": Cell({"train.learning_rate": 1e-3}),
-  "standardised": Cell(calibrate={"rule": "standardised"}),
-  "surprise": Cell(calibrate={"rule": "surprise"}),
-  "largest_1": Cell(calibrate={"largest_metrics": 1}),
-  "all_metrics": Cell(calibrate={"largest_metrics": 10_000}),
-  "one_row": Cell(calibrate={"smoothed_rows": 1}),
-  "mean_of_10_rows": Cell(calibrate={"smoothed_rows": 10}),
-  "up_to_256_rows": Cell(calibrate={"smoothed_rows": "1,4,16,64,256"}),
-}
-FIGURES = (  # (head, path in evaluation.json's mean or root_cause)
-  ("AP", ("mean", "detector", "average_precision")),
-  ("VUS-PR", ("mean", "detector", "vus_pr")),
-  ("best F1", ("mean", "detector", "oracle", "f1")),
-  ("F1 pot", ("mean", "detector", "at_threshold", "pot", "f1")),
-  ("HitRate@100", ("root_cause", "all_true_segments", "hit_rate_100")),
-)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "folder of the prepared SMD", required=True)

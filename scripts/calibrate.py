@@ -23,6 +23,7 @@ flags.DEFINE_string("source", None, "in place of --data_dir: a folder of raw fil
 flags.DEFINE_float("pot_q", None, "promised share of alarm rows on normal data")
 flags.DEFINE_float("alarms_per_week", None, "promised alarms of a machine and week of normal data; 0: by pot_q")
 flags.DEFINE_bool("preview", False, "write nothing; tell what these settings would have raised in the last week")
+flags.DEFINE_string("threshold", None, "pot or conformal")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
 flags.DEFINE_integer("largest_metrics", None, "rule joint: the metrics whose scores are summed, the largest of a row")
@@ -33,7 +34,7 @@ flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the cal
 
 def _changed(config: Config) -> Config:
   tree = to_dict(config)
-  for name in ("pot_q", "alarms_per_week", "initial_quantile", "gamma", "rule", "largest_metrics"):
+  for name in ("pot_q", "alarms_per_week", "threshold", "initial_quantile", "gamma", "rule", "largest_metrics"):
     if FLAGS[name].value is not None:
       tree["detect"][name] = FLAGS[name].value
   if FLAGS.pot_q is not None and FLAGS.alarms_per_week is None:

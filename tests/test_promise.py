@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from mtad_jax.detect.conformal import fit_conformal
 from mtad_jax.detect.pot import count_clusters, fit_pot, rate_of_alarms
 from mtad_jax.evaluate.promise import promise_figures, promise_line
 
@@ -37,6 +38,30 @@ def test_promised_alarms_come_on_fresh_scores_that_cluster():
     realised += count_clusters(fresh > fit.threshold, 20)
   assert promised == pytest.approx(30 * 12, rel=1e-9)
   assert 0.5 < realised / promised < 2
+
+
+def test_a_conformal_threshold_is_exceeded_by_at_most_q_of_new_scores():
+  """Whatever the tail: the mean share over draws of known and fresh scores, of a law without a mean."""
+  shares = []
+  for seed in range(300):
+    rng = np.random.default_rng(seed)
+    fit = fit_conformal(rng.standard_cauchy(199), initial_quantile=0.9, q=0.05)
+    shares.append(np.mean(rng.standard_cauchy(400) > fit.threshold))
+  assert np.mean(shares) == pytest.approx(0.05, abs=0.004)
+
+
+def test_a_conformal_threshold_says_where_the_rows_are_too_few():
+  scores = np.arange(99.0)
+  exact = fit_conformal(scores, initial_quantile=0.9, q=0.01, rows_per_week=10_080)
+  assert (exact.threshold, exact.status, exact.method) == (98.0, "ok", "conformal")
+  assert exact.expected_alarm_rows_per_week == pytest.approx(100.8)
+  few = fit_conformal(scores[:98], initial_quantile=0.9, q=0.01, rows_per_week=10_080)
+  assert few.status == "refused: q 0.01 needs 99 rows, there are 98; threshold is the largest score"
+  assert few.threshold == 97.0
+  assert np.isnan(few.expected_alarms_per_week)
+  for bad in (np.zeros(0), np.array([1.0, np.nan])):
+    with pytest.raises(ValueError, match="no conformal threshold"):
+      fit_conformal(bad, initial_quantile=0.9, q=0.1)
 
 
 def test_the_rate_is_bounded_and_of_no_scores_is_the_rows_own():

@@ -1,7 +1,7 @@
 """Calibration of machines of equal metrics: error distributions and thresholds, tried on the check part.
 
-Thresholds are fitted on the calibration part alone, error distributions on it and on stretches of the fit part.
-Nothing here sees a test row or a row that chose the best state; on the check part nothing is fitted at all.
+Both are fitted on the calibration part; levels are measured from the fit part's means. Nothing here sees a test row
+or a row that chose the best state; on the check part nothing is fitted at all.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ import numpy as np
 from mtad_jax.config import Config, DetectConfig, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import metric_scores, row_scores
+from mtad_jax.detect.conformal import fit_conformal
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
 from mtad_jax.detect.held_out import HeldOut, measure_errors
 from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters, fit_pot, rate_of_alarms
@@ -90,7 +91,8 @@ def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings
         f"machine {name}: config.detect.alarms_per_week needs a clock: timestamps or config.data.sampling_step_s"
       )
     q = rate_of_alarms(normal, settings.initial_quantile, settings.alarms_per_week / rows_per_week, run_rows)
-  pot = fit_pot(
+  fit = fit_conformal if settings.threshold == "conformal" else fit_pot
+  pot = fit(
     normal, initial_quantile=settings.initial_quantile, q=q, rows_per_week=rows_per_week, run_rows=run_rows
   )
   if not np.isfinite(pot.threshold):
@@ -124,8 +126,7 @@ def calibrate_blocks(
     own = held[i].num_rows >= MIN_OWN_ROWS
     peers = [i] if own else [k for k, role in enumerate(roles) if role == machine.role]
     try:
-      fitted = join([held[k].fit for k in peers])
-      models.append(fit_error_model(join([held[k].calibration for k in peers]), fitted))
+      models.append(fit_error_model(join([held[k].calibration for k in peers])))
     except ValueError as error:
       raise ValueError(f"machine {machine.name} (role {machine.role}): {error}") from None
     pooled.append("" if own else f"error distributions over {len(peers)} machines of role {machine.role}")

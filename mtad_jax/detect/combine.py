@@ -4,10 +4,9 @@ e is an error, u = max(0, |e| - mean |e|) / deviation of |e| its departure, mean
 calibration part: each metric against its own error distribution (Garg et al. 2021). w = gamma / (1 + gamma) is the
 reconstruction's weight beside 1 - w of the forecast's (1 where a mode has one part). Every metric score is bounded
 below by 0, so that a row's score over its threshold has a meaning.
-- joint (default): sqrt(u_f) + sqrt(u_r) + sqrt(u_l), u_l that of the level, the distance from the fit part's mean.
-  The root keeps one wild metric from drowning all others. A row's score is the sum over its K largest metrics (faults
-  touch few of them; noise touches all), averaged with those of the rows before it over several lengths, as faults
-  last.
+- joint (default): u_f + u_r + u_l, u_l that of the level, the distance from the fit part's mean. A row's score is the
+  sum over its K largest metrics (faults touch few of them; noise touches all), averaged with those of the rows
+  before it over several lengths, as faults last.
 The others sum over all metrics, and look at no other row:
 - standardised: (1 - w) u_f + w u_r.
 - surprise: (1 - w) r(z_f) + w r(z_r), r the two-sided tail surprise -log(2 min(Phi, 1 - Phi)); z_f the forecast
@@ -112,7 +111,7 @@ def metric_scores(
 
 def _joint(errors: Errors, model: ErrorModel, floor: float) -> np.ndarray:
   parts = [
-    np.sqrt(_standardised(part, moments, floor))
+    _standardised(part, moments, floor)
     for part, moments in (
       (errors.forecast, model.forecast),
       (errors.reconstruction, model.reconstruction),

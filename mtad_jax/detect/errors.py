@@ -1,7 +1,7 @@
-"""A metric's errors and the distribution they have on normal rows.
+"""A metric's errors and the distribution they have on held-out normal rows.
 
 In: actual and predicted rows, scaled. Out: `ErrorModel`, one mean and deviation per metric for signed and for
-absolute errors of every part.
+absolute errors of every part, fitted on the calibration part and on nothing else.
 """
 
 from typing import Any, NamedTuple
@@ -26,11 +26,7 @@ class Errors(NamedTuple):
 
 
 class Moments(NamedTuple):
-  """Mean and deviation [F'] of signed errors and of their absolute values, scaled units.
-
-  The signed ones are of held-out rows alone. An absolute one is the larger of that on held-out rows, which the
-  network was not fitted to, and that on the fit part, which is longer and has seen more of what is normal.
-  """
+  """Mean and deviation [F'] of signed errors and of their absolute values, scaled units."""
 
   mean: np.ndarray
   deviation: np.ndarray
@@ -72,33 +68,21 @@ def join(errors: list[Errors]) -> Errors:
   return Errors(**parts)
 
 
-def _moments(errors: np.ndarray, fitted: np.ndarray | None) -> Moments:
+def _moments(errors: np.ndarray) -> Moments:
   size = np.abs(errors)
-  mean, deviation = size.mean(axis=0), size.std(axis=0)
-  if fitted is not None and len(fitted):
-    size = np.abs(fitted)
-    mean, deviation = np.maximum(mean, size.mean(axis=0)), np.maximum(deviation, size.std(axis=0))
-  return Moments(errors.mean(axis=0), errors.std(axis=0), mean, deviation)
+  return Moments(errors.mean(axis=0), errors.std(axis=0), size.mean(axis=0), size.std(axis=0))
 
 
-def fit_error_model(errors: Errors, fitted: Errors | None = None) -> ErrorModel:
-  """Returns the moments over held-out rows, and over rows of the fit part.
-
-  Args:
-    errors: of held-out rows, at least one. fitted: of the fit part's; None: none.
-
-  Raises:
-    ValueError: there is no held-out row, or an error that is not finite.
-  """
+def fit_error_model(errors: Errors) -> ErrorModel:
+  """Returns the moments over the rows of `errors`; raises ValueError where there is no row or one is NaN."""
   if not len(errors.level):
     raise ValueError("no calibration rows: errors cannot be measured")
   found: dict[str, Any] = {}
   for name in ErrorModel._fields:
-    part, beside = getattr(errors, name), None if fitted is None else getattr(fitted, name)
-    for kind, values in (("calibration", part), ("fit", beside)):
-      if values is not None and not np.all(np.isfinite(values)):
-        raise ValueError(f"{int(np.sum(~np.isfinite(values).all(axis=1)))} {kind} rows have no finite error")
-    found[name] = None if part is None else _moments(part, beside)
+    part = getattr(errors, name)
+    if part is not None and not np.all(np.isfinite(part)):
+      raise ValueError(f"{int(np.sum(~np.isfinite(part).all(axis=1)))} calibration rows have no finite error")
+    found[name] = None if part is None else _moments(part)
   return ErrorModel(**found)
 
 

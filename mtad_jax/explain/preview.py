@@ -17,12 +17,12 @@ from mtad_jax.explain.contributions import contributions, rank_metrics
 _NAMED = 3  # metrics of an event
 
 
-def _when(start: int, end: int, series: Series, num_grid_rows: int) -> str:
-  """Returns an event's rows, and its times where the series has a clock and no row was moved."""
+def _when(start: int, end: int, series: Series, step_s: float | None) -> str:
+  """Returns an event's rows on the training grid, and their times where the series has a clock."""
   text = f"rows {start} to {end - 1}"
-  times = series.timestamps
-  if times is not None and len(times) == num_grid_rows:
-    text += f" ({str(times[start])[:16]} to {str(times[end - 1])[:16]})"
+  if series.timestamps is not None and step_s is not None:
+    first, step = np.min(series.timestamps), np.timedelta64(round(1000 * step_s), "ms")
+    text += f" ({str(first + start * step)[:16]} to {str(first + (end - 1) * step)[:16]})"
   return text
 
 
@@ -62,7 +62,7 @@ def preview_lines(
     named = [f"{metrics[i]} {shares[i]:.0%}" for i in rank_metrics(shares)[:_NAMED] if shares[i] > 0]
     ratio = np.max(tried.scores[index]) / calibration.threshold
     part = "check" if tried.is_check[index].all() else "calibration"
-    when = _when(start, end, series, int(tried.rows[-1]) + 1)
+    when = _when(start, end, series, tried.step_s)
     causes = ", ".join(named) or "no metric stands out"
     lines.append(f"  {when}, {part} part, {ratio:.2f} times the threshold: {causes}")
   return lines

@@ -1,0 +1,67 @@
+"""The ablation: every cell is a run that can be made, what was made is not made again, and a wrong flag is told."""
+
+import json
+
+import pytest
+from ablation_cells import CELLS, TUNING_MACHINES
+from fleets import refused, run_here, succeeded
+
+from configs import smd
+from mtad_jax.config import freeze
+
+AS_SETTING = {"smoothed_rows": lambda text: [int(item) for item in str(text).split(",")]}
+
+
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_a_cell_s_settings_are_allowed_and_differ_from_the_default(name: str) -> None:
+  cell = CELLS[name]
+  tree = smd.get_config("cpu").to_dict()
+  default = freeze(tree)
+  for path, value in cell.settings.items():
+    group, field = path.split(".")
+    assert field in tree[group]
+    tree[group][field] = value
+  for flag, value in (cell.calibrate or {}).items():
+    tree["detect"][flag] = AS_SETTING.get(flag, lambda x: x)(value)
+  assert (freeze(tree) == default) == (name == "default")
+  assert not (cell.settings and cell.calibrate)
+
+
+def write_result(folder, precision: float) -> None:
+  """Writes what a cell's evaluation leaves, as far as the table reads it."""
+  detector = {
+    "average_precision": precision,
+    "vus_pr": 0.5,
+    "oracle": {"f1": 0.4},
+    "at_threshold": {"pot": {"f1": None}},
+  }
+  floors = {"pca_error": {"average_precision": 0.3}, "random": {"average_precision": 0.05}}
+  folder.mkdir(parents=True)
+  causes = {"all_true_segments": {"hit_rate_100": 0.6}}
+  result = {"mean": {"detector": detector, "floors": floors}, "root_cause": causes}
+  (folder / "evaluation.json").write_text(json.dumps(result))
+
+
+def test_what_was_made_is_read_and_seeds_are_averaged(tmp_path) -> None:
+  for name, precision in (("default-0", 0.50), ("default-1", 0.54), ("no_attention-0", 0.4), ("no_attention-1", 0.4)):
+    write_result(tmp_path / name, precision)
+  done = succeeded(
+    run_here("ablate.py", "--data_dir=nowhere", f"--workdir={tmp_path}", "--cells=default,no_attention")
+  )
+  lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+  assert "default 0.520 ±0.020 0.500 ±0.000 0.400 ±0.000 nan ±nan 0.600 ±0.000" in lines
+  assert "floors: pca_error 0.300, random 0.050" in lines
+  assert f"Mean of {', '.join(TUNING_MACHINES)}; seeds 0, 1; ±: half the span of the seeds" in lines
+
+
+def test_a_cell_that_fails_and_a_wrong_name_are_one_line(tmp_path) -> None:
+  where = ("--data_dir=nowhere", f"--workdir={tmp_path}")
+  refused(run_here("ablate.py", *where, "--cells=defualt"), 2, "--cells: 'defualt' is unknown; known: default")
+  refused(run_here("ablate.py", *where, "--seeds=a"), 2, "--seeds=a: whole numbers")
+  refused(run_here("ablate.py", *where, "--cells=default"), 1, "train.py --config=configs/smd.py:cpu", "nowhere")
+  assert not (tmp_path / "default-0" / "evaluation.json").exists()
+
+
+def test_tuning_machines_are_four_of_smd() -> None:
+  assert len(set(TUNING_MACHINES)) == 4
+  assert all(name.startswith("machine-") for name in TUNING_MACHINES)
