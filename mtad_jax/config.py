@@ -137,10 +137,10 @@ class DetectConfig:
 
   rule: ScoringRule = ScoringRule.JOINT
   largest_metrics: int = 3  # rule joint: the metrics whose scores are summed, the largest of a row
-  smoothed_rows: tuple[int, ...] = (1, 4, 16, 64)  # rule joint: a row's score is the mean of the means over so
-  # many rows, itself and those before it: the first sees a fault at once, the last holds on while it lasts
+  smoothed_minutes: tuple[int, ...] = (1, 4, 16, 64)  # rule joint: a row's score is the mean of the means over so
+  # long, up to itself: the first sees a fault at once, the last holds on while it lasts; without a clock, rows
   gamma: float = 0.8  # the other rules: weight of the reconstruction beside the forecast (paper)
-  error_floor: float = 0.03  # smallest deviation that a metric's error is measured in, scaled units
+  error_floor: float = 0.01  # smallest deviation that a metric's error is measured in, scaled units
   min_calibration_rows: int = 500  # below, standardised errors are pooled over the role
   initial_quantile: float = 0.98  # where POT's tail begins
   threshold: str = "pot"  # pot: extreme values; conformal: a rank of the calibration scores

@@ -98,9 +98,9 @@ def check_limits(config: Any) -> None:
     value = _lookup(config, path)
     if value not in choices:
       raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
-  lengths = config.detect.smoothed_rows
+  lengths = config.detect.smoothed_minutes
   if not lengths or min(lengths) < 1:
-    raise ValueError(f"config.detect.smoothed_rows: {lengths!r}: one number or more, each 1 and above, is wanted")
+    raise ValueError(f"config.detect.smoothed_minutes: {lengths!r}: one number or more, each 1 and above, is wanted")
   data = config.data
   total = data.fit_share + data.validation_share + data.calibration_share + data.check_share
   if abs(total - 1.0) > 1e-6:

@@ -41,9 +41,9 @@ CELLS: dict[str, Cell] = {
   "surprise": Cell(calibrate={"rule": "surprise"}),
   "largest_1": Cell(calibrate={"largest_metrics": 1}),
   "all_metrics": Cell(calibrate={"largest_metrics": 10_000}),
-  "one_row": Cell(calibrate={"smoothed_rows": 1}),
-  "mean_of_10_rows": Cell(calibrate={"smoothed_rows": 10}),
-  "up_to_256_rows": Cell(calibrate={"smoothed_rows": "1,4,16,64,256"}),
+  "one_minute": Cell(calibrate={"smoothed_minutes": 1}),
+  "mean_of_10_minutes": Cell(calibrate={"smoothed_minutes": 10}),
+  "up_to_256_minutes": Cell(calibrate={"smoothed_minutes": "1,4,16,64,256"}),
 }
 FIGURES = (  # (head, path in evaluation.json's mean or root_cause)
   ("AP", ("mean", "detector", "average_precision")),

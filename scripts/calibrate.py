@@ -27,7 +27,7 @@ flags.DEFINE_string("threshold", None, "pot or conformal")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
 flags.DEFINE_integer("largest_metrics", None, "rule joint: the metrics whose scores are summed, the largest of a row")
-flags.DEFINE_list("smoothed_rows", None, "rule joint: lengths that a row's score is averaged over, e.g. 1,4,16,64")
+flags.DEFINE_list("smoothed_minutes", None, "rule joint: what a row's score is averaged over, e.g. 1,4,16,64")
 flags.DEFINE_string("rule", None, "joint, standardised, surprise, gamma or raw")
 flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the calibration; see train.py")
 
@@ -39,10 +39,10 @@ def _changed(config: Config) -> Config:
       tree["detect"][name] = FLAGS[name].value
   if FLAGS.pot_q is not None and FLAGS.alarms_per_week is None:
     tree["detect"]["alarms_per_week"] = 0.0  # which would go before it
-  if FLAGS.smoothed_rows is not None:
-    if not all(item.isdigit() for item in FLAGS.smoothed_rows):
-      raise UsageError(f"--smoothed_rows={','.join(FLAGS.smoothed_rows)}: whole numbers with commas are wanted")
-    tree["detect"]["smoothed_rows"] = [int(item) for item in FLAGS.smoothed_rows]
+  if FLAGS.smoothed_minutes is not None:
+    if not all(item.isdigit() for item in FLAGS.smoothed_minutes):
+      raise UsageError(f"--smoothed_minutes={','.join(FLAGS.smoothed_minutes)}: whole numbers with commas are wanted")
+    tree["detect"]["smoothed_minutes"] = [int(item) for item in FLAGS.smoothed_minutes]
   try:
     return freeze(tree)
   except ValueError as error:

@@ -9,7 +9,7 @@ from fleets import refused, run_here, succeeded
 from configs import smd
 from mtad_jax.config import freeze
 
-AS_SETTING = {"smoothed_rows": lambda text: [int(item) for item in str(text).split(",")]}
+AS_SETTING = {"smoothed_minutes": lambda text: [int(item) for item in str(text).split(",")]}
 
 
 @pytest.mark.parametrize("name", sorted(CELLS))

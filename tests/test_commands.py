@@ -412,22 +412,23 @@ def test_a_preview_names_events_and_writes_nothing(trained: Trained, tmp_path: P
   named = re.findall(line, done.stdout, re.MULTILINE)
   assert len(named) == total > 0
   assert "alarms) in" in done.stdout
-  for flag, told in (("--smoothed_rows=1,x", "whole numbers"), ("--threshold=spot", "choose one of pot, conformal")):
+  wrong = {"--smoothed_minutes=1,x": "whole numbers", "--threshold=spot": "choose one of pot, conformal"}
+  for flag, told in wrong.items():
     refused(run_here("calibrate.py", f"--workdir={workdir}", flag), 2, told)
 
 
 def test_settings_of_the_joint_rule_and_conformal_thresholds_are_kept(trained: Trained, tmp_path: Path) -> None:
   workdir = Path(shutil.copytree(trained.workdir, tmp_path / "run"))
-  flags = ("--smoothed_rows=1,3", "--largest_metrics=1", "--threshold=conformal", "--pot_q=0.02")
+  flags = ("--smoothed_minutes=1,3", "--largest_metrics=1", "--threshold=conformal", "--pot_q=0.02")
   succeeded(run_here("calibrate.py", f"--workdir={workdir}", *flags))
   stored = json.loads((workdir / "calibration.json").read_text())
-  assert (stored["detect"]["smoothed_rows"], stored["detect"]["largest_metrics"]) == ([1, 3], 1)
+  assert (stored["detect"]["smoothed_minutes"], stored["detect"]["largest_metrics"]) == ([1, 3], 1)
   assert all(entry["pot"]["method"] == "conformal" for entry in stored["machines"].values())
   succeeded(run_here("score.py", f"--workdir={workdir}"))
   settings = json.loads((workdir / "config.json").read_text())
-  settings["detect"]["smoothed_rows"] = [1]
+  settings["detect"]["smoothed_minutes"] = [1]
   (workdir / "config.json").write_text(json.dumps(settings))
-  refused(run_here("score.py", f"--workdir={workdir}"), 1, "detect.smoothed_rows [1, 3]", "run calibrate.py")
+  refused(run_here("score.py", f"--workdir={workdir}"), 1, "detect.smoothed_minutes [1, 3]", "run calibrate.py")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -25,7 +25,7 @@ FREE = {
   "train.guard",
   "train.progress_bar",
   "train.tensorboard",
-  "detect.smoothed_rows",  # a list; `check_limits` looks at its numbers
+  "detect.smoothed_minutes",  # a list; `check_limits` looks at its numbers
 }
 
 
@@ -114,8 +114,8 @@ def test_every_setting_has_a_range_a_choice_or_is_free() -> None:
     ({"train": {"learning_rate": float("nan")}}, r"^config\.train\.learning_rate: nan is out of range"),
     ({"train": {"learning_rate": 0.0}}, r"^config\.train\.learning_rate: a positive number is wanted$"),
     ({"model": {"kernel_size": 4}}, r"^config\.model\.kernel_size: 4 is even"),
-    ({"detect": {"smoothed_rows": ()}}, r"^config\.detect\.smoothed_rows: \(\): one number or more, each 1"),
-    ({"detect": {"smoothed_rows": (4, 0)}}, r"^config\.detect\.smoothed_rows: \(4, 0\): one number or more"),
+    ({"detect": {"smoothed_minutes": ()}}, r"^config\.detect\.smoothed_minutes: \(\): one number or more, each 1"),
+    ({"detect": {"smoothed_minutes": (4, 0)}}, r"^config\.detect\.smoothed_minutes: \(4, 0\): one number or more"),
     ({"data": {"fit_share": 0.9}}, r"^config\.data: fit, validation, .* shares sum to 1\.2, not to 1$"),
     (
       {"train": {"schedule": "exponential", "final_learning_rate": 0.0}},

@@ -17,7 +17,7 @@ from mtad_jax.detect.calibration import (
   calibration_from_json,
   calibration_to_json,
 )
-from mtad_jax.detect.combine import metric_scores, row_scores, tail_surprise
+from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows, tail_surprise
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments, find_errors, fit_error_model
 from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs
 from mtad_jax.detect.score_machine import score_rows
@@ -118,8 +118,16 @@ def test_scores_are_never_negative_grow_with_the_error_and_add_up(rule):
   grown = metric_scores(larger, model, none_filled, rule, DetectConfig(), 1e-4)
   # the surprise counts from the mean signed error, which an error may lie on the far side of
   assert (grown >= scores).mean() > 0.95
-  settings = DetectConfig(largest_metrics=3, smoothed_rows=(1,))
-  np.testing.assert_allclose(row_scores(scores, np.arange(500), rule, settings), scores.sum(axis=1))
+  settings = DetectConfig(largest_metrics=3, smoothed_minutes=(1,))
+  np.testing.assert_allclose(row_scores(scores, np.arange(500), rule, settings, None), scores.sum(axis=1))
+
+
+def test_smoothing_is_over_time_and_a_row_without_a_clock_is_a_minute():
+  settings = DetectConfig(smoothed_minutes=(64, 1, 4, 16))
+  assert smoothed_rows(settings, 60.0) == smoothed_rows(settings, None) == (1, 4, 16, 64)
+  assert smoothed_rows(settings, 600.0) == (1, 2, 6)
+  assert smoothed_rows(settings, 5.0) == (12, 48, 192, 768)
+  assert smoothed_rows(settings, 86_400.0) == (1,)
 
 
 @pytest.mark.parametrize("lengths", [(1,), (4,), (7,), (1, 4, 16, 64), (2, 13)])
@@ -128,17 +136,17 @@ def test_the_joint_score_is_the_mean_of_the_last_rows_largest_metrics(lengths):
   rng = np.random.default_rng(3)
   scores = rng.exponential(size=(40, 6))
   rows = np.sort(rng.choice(60, 40, replace=False)) + 1000
-  settings = DetectConfig(largest_metrics=2, smoothed_rows=lengths)
-  found = row_scores(scores, rows, ScoringRule.JOINT, settings)
+  settings = DetectConfig(largest_metrics=2, smoothed_minutes=lengths)
+  found = row_scores(scores, rows, ScoringRule.JOINT, settings, None)
   sums = {int(row): sum(sorted(own)[-2:]) for row, own in zip(rows, scores, strict=True)}
   for row, value in zip(rows, found, strict=True):
     near = [[sums[r] for r in range(row - length + 1, row + 1) if r in sums] for length in lengths]
     np.testing.assert_allclose(value, np.mean([np.mean(values) for values in near]), rtol=1e-12)
   longest = max(lengths)
-  later = row_scores(scores[10:], rows[10:], ScoringRule.JOINT, settings)
+  later = row_scores(scores[10:], rows[10:], ScoringRule.JOINT, settings, None)
   whole = rows[10:] - rows[10] >= longest - 1  # the mean is over as many rows in both series
   np.testing.assert_array_equal(found[10:][whole], later[whole])
-  assert row_scores(scores[:0], rows[:0], ScoringRule.JOINT, settings).shape == (0,)
+  assert row_scores(scores[:0], rows[:0], ScoringRule.JOINT, settings, None).shape == (0,)
 
 
 def test_the_joint_score_of_a_metric_is_the_sum_of_its_departures():
@@ -315,7 +323,7 @@ def test_rows_without_a_window_have_no_score_and_context_gives_them_one(params):
   assert not plain.is_anomaly[:W].any()
   with_tail = scored(params, raw, context=GROUP.machines[0].train)
   assert with_tail.valid.all()
-  whole = W + max(CONFIG.detect.smoothed_rows) - 1  # from here on the means are over as many rows in both
+  whole = W + max(CONFIG.detect.smoothed_minutes) - 1  # from here on the means are over as many rows in both
   np.testing.assert_allclose(with_tail.score[whole:], plain.score[whole:], rtol=1e-5)
   np.testing.assert_allclose(plain.ratio[W:] > 1, plain.is_anomaly[W:])
 

@@ -102,7 +102,7 @@ def calibration_faults(
   if about["run_id"] != run_id:
     faults.append(f"{file}: of run {about['run_id']}, this is {run_id}; run calibrate.py")
   wanted = json.loads(json.dumps(to_dict(config.detect)))  # lists for tuples, as in the file
-  for name in ("rule", "largest_metrics", "smoothed_rows", "gamma", "error_floor"):
+  for name in ("rule", "largest_metrics", "smoothed_minutes", "gamma", "error_floor"):
     if about["detect"].get(name) != wanted[name]:
       faults.append(
         f"{file}: fitted with detect.{name} {about['detect'].get(name)!r}, {CONFIG} has {wanted[name]!r};"

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtad_jax.config import Config, DetectConfig, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine
-from mtad_jax.detect.combine import metric_scores, row_scores
+from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.conformal import fit_conformal
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
 from mtad_jax.detect.held_out import HeldOut, measure_errors
@@ -76,15 +76,16 @@ def calibrate_group(group: Group, params: Any, config: Config) -> dict[str, Mach
   return calibrate_blocks([(group, params)], config)
 
 
-def _run_rows(settings: DetectConfig) -> int:
+def _run_rows(settings: DetectConfig, step_s: float | None) -> int:
   """Returns how many quiet rows part two alarms: more than one fault's smoothed score can be quiet in between."""
-  return max(RUN_ROWS, *settings.smoothed_rows) if settings.rule is ScoringRule.JOINT else RUN_ROWS
+  longest = smoothed_rows(settings, step_s)[-1] if settings.rule is ScoringRule.JOINT else 1
+  return max(RUN_ROWS, longest)
 
 
 def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings: DetectConfig) -> PotFit:
   """Returns the threshold that keeps `pot_q`, or `alarms_per_week` where that is asked for."""
   rows_per_week = WEEK_S / step_s if step_s else None
-  run_rows, q = _run_rows(settings), settings.pot_q
+  run_rows, q = _run_rows(settings, step_s), settings.pot_q
   if settings.alarms_per_week > 0:
     if rows_per_week is None:
       raise ValueError(
@@ -143,14 +144,17 @@ def calibrate_blocks(
       peers = [k for k, role in enumerate(roles) if role == machine.role]
       note = f"thresholds over {len(peers)} machines of role {machine.role}"
       pooled[i] = "; ".join(filter(None, [pooled[i], note]))
-    by_peer = {k: row_scores(scores[k], held[k].calibration_rows, settings.rule, settings) for k in peers}
     step_s = _step_s(machine, config)
+    by_peer = {
+      k: row_scores(scores[k], held[k].calibration_rows, settings.rule, settings, _step_s(machines[k], config))
+      for k in peers
+    }
     pot = _fit_threshold(machine.name, np.concatenate(list(by_peer.values())), step_s, settings)
     threshold = max(pot.threshold, SMALLEST_THRESHOLD)
     by_metric = metric_scores(
       held[i].check, models[i], held[i].check_filled, settings.rule, settings, floor
     )
-    checked = row_scores(by_metric, held[i].check_rows, settings.rule, settings)
+    checked = row_scores(by_metric, held[i].check_rows, settings.rule, settings, step_s)
     if tried is not None:
       tried[machine.name] = Tried(
         rows=np.concatenate([held[i].calibration_rows, held[i].check_rows]),
@@ -174,7 +178,7 @@ def calibrate_blocks(
       check=Check(
         num_rows=len(checked),
         num_alarm_rows=int(alarms.sum()),
-        num_alarms=count_clusters(alarms, _run_rows(settings)),
+        num_alarms=count_clusters(alarms, _run_rows(settings, step_s)),
         promised_alarm_rows=promised,
         promised_alarms=promised * clusters_per_row,
       ),

@@ -122,11 +122,25 @@ def _joint(errors: Errors, model: ErrorModel, floor: float) -> np.ndarray:
   return np.sum(parts, axis=0)
 
 
-def row_scores(scores: np.ndarray, rows: np.ndarray, rule: ScoringRule, settings: DetectConfig) -> np.ndarray:
+def smoothed_rows(settings: DetectConfig, step_s: float | None) -> tuple[int, ...]:
+  """Returns the lengths that scores are averaged over, in rows, at least 1, each once.
+
+  Faults last as long on a machine that is looked at every ten minutes as on one that is every minute.
+
+  Args:
+    step_s: seconds from row to row; None, where the data have no clock, takes a row for a minute.
+  """
+  return tuple(sorted({max(1, round(60 * minutes / (step_s or 60.0))) for minutes in settings.smoothed_minutes}))
+
+
+def row_scores(
+  scores: np.ndarray, rows: np.ndarray, rule: ScoringRule, settings: DetectConfig, step_s: float | None
+) -> np.ndarray:
   """Returns one score a row [N] from per-metric scores [N, F'] without NaN; see the module's head.
 
   Args:
     rows: [N] the rows' numbers, rising. A row missing among them is left out of the means of those after it.
+    step_s: as `smoothed_rows`.
   """
   if rule is not ScoringRule.JOINT:
     return np.sum(scores, axis=1)
@@ -137,7 +151,7 @@ def row_scores(scores: np.ndarray, rows: np.ndarray, rule: ScoringRule, settings
   series = np.full(int(rows[-1]) - int(rows[0]) + 1, np.nan)
   places = rows - rows[0]
   series[places] = sums
-  means = [_causal_mean(series, length) for length in settings.smoothed_rows]
+  means = [_causal_mean(series, length) for length in smoothed_rows(settings, step_s)]
   return np.mean(means, axis=0)[places]
 
 

@@ -68,6 +68,7 @@ def score_rows(
   valid = np.zeros(len(filled), bool)
   valid[rows] = True
 
+  step_s = preparation.step_s or (config.data.sampling_step_s or None)
   here = slice(num_context, None)
   columns = np.array(targets)
   actual = with_context(split, context, window)[:, columns]
@@ -81,7 +82,7 @@ def score_rows(
       errors, calibration.errors, filled[:, columns], rule, config.detect, config.model.variance_floor
     )
     on_grid = np.full(len(filled), np.nan)
-    on_grid[rows] = row_scores(found[rows], rows, rule, config.detect)
+    on_grid[rows] = row_scores(found[rows], rows, rule, config.detect, step_s)
     by_rule[rule.value] = on_grid[here][split.row_to_grid]
     if rule is config.detect.rule:
       chosen = np.where(valid[:, None], found, np.nan)[here][split.row_to_grid]
