@@ -27,13 +27,19 @@ REAL_MACHINES = ("machine-1-1", "machine-2-1")
 
 
 @pytest.fixture(scope="session")
-def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-  """A folder with ServerMachineDataset/ (two machines) and telemanom/; skips where no copy is at hand."""
+def packed_data() -> Path:
+  """The folder with the packed real data and all 28 label files of SMD; skips where no copy is at hand."""
   beside = Path(__file__).resolve().parents[2] / "shared" / "data"
   source = Path(os.environ.get("MTAD_REAL_DATA") or beside)
   if not (source / "unpack.py").is_file():
     pytest.skip(f"no unpack.py in {source}; MTAD_REAL_DATA names the folder with the packed real data")
+  return source
+
+
+@pytest.fixture(scope="session")
+def real_data(packed_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+  """A folder with ServerMachineDataset/ (two machines) and telemanom/."""
   out = tmp_path_factory.mktemp("real")
-  command = [sys.executable, str(source / "unpack.py"), str(out), "--machines", ",".join(REAL_MACHINES)]
+  command = [sys.executable, str(packed_data / "unpack.py"), str(out), "--machines", ",".join(REAL_MACHINES)]
   subprocess.run(command, check=True, capture_output=True)
   return out
