@@ -8,19 +8,16 @@ way. Its labels choose defaults, so its machines are left out of every reported 
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ablation_cells import CELLS, FIGURES, TUNING_MACHINES, Cell
 from absl import flags
 from program import UsageError, run
+from sub_runs import mean_and_span, run_program
 
 from mtad_jax.detect.tables import SCHEMAS
 from mtad_jax.evaluate.table import align
@@ -35,16 +32,6 @@ flags.DEFINE_list("seeds", ["0", "1"], "of the network")
 flags.DEFINE_list("machines", list(TUNING_MACHINES), "which machines")
 
 
-def _run(program: str, *arguments: str) -> None:
-  """Runs one of the programs beside this; raises ValueError with its last words where it fails."""
-  path = Path(__file__).with_name(program)
-  command = [sys.executable, str(path), *arguments]
-  done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
-  if done.returncode:
-    words = done.stderr.strip().splitlines()
-    raise ValueError(f"{program} {' '.join(arguments)}: exit code {done.returncode}: {words[-1] if words else ''}")
-
-
 def _train(folder: Path, settings: Mapping[str, Any], seed: int) -> None:
   changed = {
     "train.window_budget": FLAGS.window_budget,
@@ -54,7 +41,7 @@ def _train(folder: Path, settings: Mapping[str, Any], seed: int) -> None:
   }
   machines = tuple(FLAGS.machines)
   arguments = [f"--config.{name}={value}" for name, value in changed.items()]
-  _run(
+  run_program(
     "train.py",
     f"--config={FLAGS.config}",
     f"--data_dir={FLAGS.data_dir}",
@@ -78,11 +65,12 @@ def _make(name: str, cell: Cell, seed: int) -> dict[str, Any]:
         made = (*(f"{table}.parquet" for table in SCHEMAS), "evaluation.json")
         shutil.copytree(Path(FLAGS.workdir) / f"default-{seed}", half, ignore=shutil.ignore_patterns(*made))
         half.rename(folder)
-      _run("calibrate.py", f"--workdir={folder}", *(f"--{flag}={value}" for flag, value in cell.calibrate.items()))
+      changed = [f"--{flag}={value}" for flag, value in cell.calibrate.items()]
+      run_program("calibrate.py", f"--workdir={folder}", *changed)
     else:
       _train(folder, cell.settings, seed)
-    _run("score.py", f"--workdir={folder}")
-    _run("evaluate.py", f"--workdir={folder}")
+    run_program("score.py", f"--workdir={folder}")
+    run_program("evaluate.py", f"--workdir={folder}")
   return json.loads(done.read_text())
 
 
@@ -91,15 +79,6 @@ def _figure(result: dict[str, Any], path: Sequence[str]) -> float:
   for key in path:
     value = value[key]
   return float("nan") if value is None else float(value)
-
-
-def _cells(values: Sequence[Sequence[float]]) -> list[str]:
-  """Returns a cell of the table per figure: the mean over seeds, and half their span where there are several."""
-  table = np.array(values)
-  means, spans = table.mean(axis=0), np.ptp(table, axis=0) / 2
-  if len(table) == 1:
-    return [f"{mean:.3f}" for mean in means]
-  return [f"{mean:.3f} ±{span:.3f}" for mean, span in zip(means, spans, strict=True)]
 
 
 def main() -> int:
@@ -120,7 +99,7 @@ def main() -> int:
       floors = {floor: entry["average_precision"] for floor, entry in result["mean"]["floors"].items()}
       told = f"{name}, seed {seed}: average precision {values[-1][0]:.3f}"
       print(f"{told} ({time.perf_counter() - began:.0f} s)", flush=True)
-    rows.append([name, *_cells(values)])
+    rows.append([name, *(mean_and_span(list(column)) for column in zip(*values, strict=True))])
   print(f"\nMean of {', '.join(FLAGS.machines)}; seeds {', '.join(FLAGS.seeds)}; ±: half the span of the seeds")
   print(align(rows))
   falling = sorted(floors.items(), key=lambda pair: -pair[1])

@@ -1,0 +1,119 @@
+"""The README's table of one public data set: prepared, trained, scored and evaluated, once a seed, then averaged.
+
+python scripts/reproduce.py --dataset=msl --source=telemanom --workdir=DIR
+python scripts/reproduce.py --dataset=smd --source=ServerMachineDataset --workdir=DIR --seeds=0
+
+Goes on where it was stopped. Prints every figure of the detector and of all floors as the mean over machines, and
+over seeds with half their span. The machines of SMD that the scoring rule was chosen on are left out of the means.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ablation_cells import TUNING_MACHINES
+from absl import flags
+from program import UsageError, run
+from sub_runs import mean_and_span, run_program
+
+from mtad_jax.evaluate.table import align
+
+FIGURES = (  # head, path in a machine's block
+  ("AP", ("average_precision",)),
+  ("VUS-PR", ("vus_pr",)),
+  ("VUS-ROC", ("vus_roc",)),
+  ("AUC-ROC", ("auc_roc",)),
+  ("best F1*", ("oracle", "f1")),
+  ("Fc1*", ("composite_f1_oracle",)),
+  ("PA%K*", ("pa_k_area_oracle",)),
+  ("PA F1*", ("point_adjusted_oracle", "f1")),
+  ("F1", ("at_threshold", "pot", "f1")),
+  ("range F1", ("at_threshold", "pot", "range_f1")),
+  ("affil. F1", ("at_threshold", "pot", "affiliation_f1")),
+)
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("dataset", None, ["smd", "smap", "msl"], "which table", required=True)
+flags.DEFINE_string("source", None, "the publisher's folder", required=True)
+flags.DEFINE_string("workdir", None, "where the data and the runs are kept", required=True)
+flags.DEFINE_string("config", "", "settings; default: configs/DATASET.py:cpu")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "of the network and of the floors that draw")
+flags.DEFINE_list("without", None, "machines left out of the means; default: SMD's four tuning machines")
+flags.DEFINE_list("machines", [], "only these machines; empty: all")
+
+
+def _evaluated(seed: int) -> dict[str, Any]:
+  """Returns a seed's evaluation.json, made where it is not there yet."""
+  root = Path(FLAGS.workdir)
+  folder, data = root / f"{FLAGS.dataset}-{seed}", root / "data"
+  done = folder / "evaluation.json"
+  if not done.exists():
+    if not (data / FLAGS.dataset).exists():
+      run_program("prepare.py", f"--dataset={FLAGS.dataset}", f"--source={FLAGS.source}", f"--data_dir={data}")
+    changed: dict[str, Any] = {"train.random_seed": seed, "evaluate.random_seed": seed, "train.progress_bar": False}
+    if FLAGS.machines:
+      changed["data.machines"] = repr(tuple(FLAGS.machines))
+    run_program(
+      "train.py",
+      f"--config={FLAGS.config or f'configs/{FLAGS.dataset}.py:cpu'}",
+      f"--data_dir={data}",
+      f"--workdir={folder}",
+      *(f"--config.{name}={value}" for name, value in changed.items()),
+    )
+    run_program("score.py", f"--workdir={folder}")
+    run_program("evaluate.py", f"--workdir={folder}")
+  return json.loads(done.read_text())
+
+
+def _mean(entries: list[dict[str, Any]], path: tuple[str, ...]) -> float:
+  """Returns the mean of a figure over the machines that have it, NaN where none has."""
+  values = []
+  for entry in entries:
+    value: Any = entry
+    for key in path:
+      value = value[key]
+    if value is not None:
+      values.append(float(value))
+  return sum(values) / len(values) if values else float("nan")
+
+
+def _block(entry: dict[str, Any], name: str) -> dict[str, Any]:
+  return entry["detector"] if name == "detector" else entry["floors"][name]
+
+
+def main() -> int:
+  """Makes the runs that are not there yet and prints the table; returns the exit code."""
+  if not FLAGS.seeds or not all(seed.isdigit() for seed in FLAGS.seeds):
+    raise UsageError(f"--seeds={','.join(FLAGS.seeds)}: whole numbers with commas are wanted")
+  without = FLAGS.without
+  if without is None:
+    without = list(TUNING_MACHINES) if FLAGS.dataset == "smd" else []
+  results = []
+  for seed in map(int, FLAGS.seeds):
+    began = time.perf_counter()
+    results.append(_evaluated(seed))
+    print(f"{FLAGS.dataset}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
+  kept = [name for name in results[0]["mean"]["machines"] if name not in without]
+  if not kept:
+    raise ValueError(f"no machine with an anomaly is left; left out are {', '.join(without)}")
+  table = [["mean of machines", *(head for head, _ in FIGURES)]]
+  order = []
+  for name in ("detector", *results[0]["machines"][kept[0]]["floors"]):
+    seeds = [[_block(result["machines"][machine], name) for machine in kept] for result in results]
+    cells = [mean_and_span([_mean(entries, path) for entries in seeds]) for _, path in FIGURES]
+    order.append((name != "detector", -float(cells[0].split()[0]), [name, *cells]))
+  table += [row for *_, row in sorted(order)]
+  print(f"\n{FLAGS.dataset}: {len(kept)} machines, seeds {', '.join(FLAGS.seeds)}; ±: half the span of the seeds")
+  if without:
+    print(f"left out, the scoring rule was chosen on them: {', '.join(without)}")
+  print(align(table))
+  print("* oracle, its threshold chosen with the labels; F1s: at the POT threshold, a floor flagging as many rows")
+  for key in ("hit_rate_100", "hit_rate_100_random", "first_named_right", "first_named_right_random"):
+    values = [(result["root_cause"] or {}).get("all_true_segments", {}).get(key) for result in results]
+    if all(value is not None for value in values):
+      print(f"{key}, per true segment of all machines: {mean_and_span([float(value) for value in values])}")
+  return 0
+
+
+if __name__ == "__main__":
+  run(main)
