@@ -65,17 +65,17 @@ def _calibrate() -> int:
   if FLAGS.exclude:
     groups = run_flags.without_calibration_rows(groups, machines, FLAGS.exclude)
   tried: dict[str, Tried] = {}
-  found, content = calibrate_run(
+  calibrated = calibrate_run(
     FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude), tried
   )
   if FLAGS.preview:
     metrics = {m.name: [g.metrics[i] for i in g.targets] for g in opened.groups for m in g.machines}
     series = {machine.name: machine.train for machine in machines}
-    print("\n".join(previews(found, tried, metrics, series, config.detect)))
+    print("\n".join(previews(calibrated.machines, tried, metrics, series, config.detect)))
   else:
-    write_json(epath.Path(FLAGS.workdir) / CALIBRATION, content)
+    write_json(epath.Path(FLAGS.workdir) / CALIBRATION, calibrated.content)
     write_whole(epath.Path(FLAGS.workdir) / CONFIG, dumps(config))
-  print("\n".join(report_lines(found)))
+  print("\n".join(report_lines(calibrated)))
   if FLAGS.exclude:
     print(f"left out of this calibration, and on record in calibration.json: {', '.join(FLAGS.exclude)}")
   return 0

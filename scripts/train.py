@@ -197,9 +197,9 @@ def main() -> int:
       if not holds_all:
         machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
         groups = prepare_groups(machines, config)
-      found, content = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
-      write_json(epath.Path(FLAGS.workdir) / CALIBRATION, content)
-      print("\n".join(report_lines(found)))
+      calibrated = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
+      write_json(epath.Path(FLAGS.workdir) / CALIBRATION, calibrated.content)
+      print("\n".join(report_lines(calibrated)))
   if all(all(outcome.retired.values()) for outcome in outcomes):
     _tell(["every machine is retired: no model here was trained to its end"])
     return EXIT_ALL_RETIRED

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from mtad_jax.config import Config, to_dict
 from mtad_jax.data.fleet import Group
+from mtad_jax.detect.alive import Alive, alive_line, try_faults
 from mtad_jax.detect.calibration import (
   MachineCalibration,
   Tried,
@@ -22,6 +23,14 @@ from mtad_jax.train.fleet_file import StoredGroup, best_params
 from mtad_jax.train.workdir import CALIBRATION, CONFIG, read_json
 
 
+class CalibratedRun(NamedTuple):
+  """A run's calibration. alive: what it makes of faults put into the check part. content: of calibration.json."""
+
+  machines: dict[str, MachineCalibration]
+  alive: dict[str, Alive]
+  content: dict[str, Any]
+
+
 def calibrate_run(
   workdir: epath.PathLike,
   config: Config,
@@ -30,8 +39,8 @@ def calibrate_run(
   run_id: str,
   excluded: tuple[str, ...] = (),
   tried: dict[str, Tried] | None = None,
-) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
-  """Returns (every machine's calibration, calibration.json's content with the checkpoints it belongs to).
+) -> CalibratedRun:
+  """Returns every machine's calibration, tried with faults; nothing is written.
 
   Args:
     groups: the prepared training data, in the order of `stored`.
@@ -49,9 +58,13 @@ def calibrate_run(
       steps.append(step)
       yield group, params
 
+  alive: dict[str, Alive] = {}
   pairs = zip(groups, stored, strict=True)
   for _, alike in groupby(pairs, lambda pair: (pair[1].metrics, pair[1].targets)):  # a role is pooled over its blocks
-    found.update(calibrate_blocks(with_params(list(alike)), config, tried))
+    blocks = list(alike)
+    found.update(calibrate_blocks(with_params(blocks), config, tried))
+    for group, known in blocks:  # read again rather than kept: the blocks of a large fleet do not fit together
+      alive.update(try_faults(group, best_params(workdir, config, known)[0], found, config))
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,
@@ -59,9 +72,11 @@ def calibrate_run(
     "run_mode": config.model.run_mode.value,
     "detect": to_dict(config.detect),
     "excluded": list(excluded),
-    "machines": {name: calibration_to_json(entry) for name, entry in found.items()},
+    "machines": {
+      name: {**calibration_to_json(entry), "alive": alive[name]._asdict()} for name, entry in found.items()
+    },
   }
-  return found, content
+  return CalibratedRun(found, alive, content)
 
 
 def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
@@ -111,19 +126,19 @@ def calibration_faults(
   return faults
 
 
-def report_lines(found: dict[str, MachineCalibration]) -> list[str]:
-  """Returns the diagnostics for a person: a line per machine, and the check part pooled at the end."""
+def report_lines(calibrated: CalibratedRun) -> list[str]:
+  """Returns the diagnostics for a person: a line per machine, then the check part of all machines together."""
   lines = []
-  for name, entry in found.items():
+  for name, entry in calibrated.machines.items():
     text = (
       f"{name}: {describe(entry.pot)}; check part {entry.check.num_alarm_rows} of {entry.check.num_rows} rows"
     )
     lines.append(f"{text}; pooled: {entry.pooled}" if entry.pooled else text)
-  checks = [entry.check for entry in found.values()]
+  checks = [entry.check for entry in calibrated.machines.values()]
   lines.append(
     f"check part, all machines: {sum(c.num_alarm_rows for c in checks)} alarm rows"
     f" ({sum(c.num_alarms for c in checks)} alarms) in {sum(c.num_rows for c in checks)} rows;"
     f" promised {sum(c.promised_alarm_rows for c in checks):.3g} rows"
     f" ({np.nansum([c.promised_alarms for c in checks]):.3g} alarms)"
   )
-  return lines
+  return [*lines, alive_line(calibrated.alive)]

@@ -67,7 +67,8 @@ class MachineCalibration(NamedTuple):
   check: Check
 
 
-def _step_s(machine: PreparedMachine, config: Config) -> float | None:
+def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
+  """Returns the seconds from row to row, or None where neither the data nor the settings say."""
   return machine.preparation.step_s or (config.data.sampling_step_s or None)
 
 
@@ -127,14 +128,13 @@ def calibrate_blocks(
     own = held[i].num_rows >= MIN_OWN_ROWS
     peers = [i] if own else [k for k, role in enumerate(roles) if role == machine.role]
     try:
-      models.append(fit_error_model(join([held[k].calibration for k in peers])))
+      models.append(fit_error_model(join([held[k].calibration.errors for k in peers])))
     except ValueError as error:
       raise ValueError(f"machine {machine.name} (role {machine.role}): {error}") from None
     pooled.append("" if own else f"error distributions over {len(peers)} machines of role {machine.role}")
+    own_part = held[i].calibration
     scores.append(
-      metric_scores(
-        held[i].calibration, models[i], held[i].calibration_filled, settings.rule, settings, floor
-      )
+      metric_scores(own_part.errors, models[i], own_part.filled, settings.rule, settings, floor)
     )
   found = {}
   for i, machine in enumerate(machines):
@@ -144,20 +144,19 @@ def calibrate_blocks(
       peers = [k for k, role in enumerate(roles) if role == machine.role]
       note = f"thresholds over {len(peers)} machines of role {machine.role}"
       pooled[i] = "; ".join(filter(None, [pooled[i], note]))
-    step_s = _step_s(machine, config)
+    step_s = step_seconds(machine, config)
     by_peer = {
-      k: row_scores(scores[k], held[k].calibration_rows, settings.rule, settings, _step_s(machines[k], config))
+      k: row_scores(scores[k], held[k].calibration.rows, settings.rule, settings, step_seconds(machines[k], config))
       for k in peers
     }
     pot = _fit_threshold(machine.name, np.concatenate(list(by_peer.values())), step_s, settings)
     threshold = max(pot.threshold, SMALLEST_THRESHOLD)
-    by_metric = metric_scores(
-      held[i].check, models[i], held[i].check_filled, settings.rule, settings, floor
-    )
-    checked = row_scores(by_metric, held[i].check_rows, settings.rule, settings, step_s)
+    part = held[i].check
+    by_metric = metric_scores(part.errors, models[i], part.filled, settings.rule, settings, floor)
+    checked = row_scores(by_metric, held[i].check.rows, settings.rule, settings, step_s)
     if tried is not None:
       tried[machine.name] = Tried(
-        rows=np.concatenate([held[i].calibration_rows, held[i].check_rows]),
+        rows=np.concatenate([held[i].calibration.rows, held[i].check.rows]),
         scores=np.concatenate([by_peer[i], checked]),
         metric_scores=np.concatenate([scores[i], by_metric]),
         is_check=np.arange(own_rows + len(checked)) >= own_rows,
