@@ -81,11 +81,13 @@ def main() -> None:
   _, left_out = common_scores(tables)
   result["other_scores_left_out"] = left_out
   result["floors_left_out"] = floors_left_out
-  calibrated = read_json(epath.Path(_WORKDIR.value) / CALIBRATION, "train.py (or calibrate.py)", ("machines",))
-  result["promise"] = promise_figures(calibrated["machines"])
+  calibration = epath.Path(_WORKDIR.value) / CALIBRATION
+  if calibration.exists():
+    entries = read_json(calibration, "train.py (or calibrate.py)", ("machines",))["machines"]
+    result["promise"] = promise_figures(entries)
   write_json(folder / "evaluation.json", result)
   print(format_table(result))
-  print(promise_line(result["promise"]))
+  print(promise_line(result["promise"]) if calibration.exists() else f"promise not evaluated: no {calibration}")
   for name, reason in left_out.items():
     print(f"score {name} left out: {reason}")
   for name, reason in floors_left_out.items():

@@ -150,7 +150,7 @@ def workdir(tmp_path: Path) -> Path:
   run = {"run_id": "r1", "versions": {"jax": "9.9"}}
   (folder / "run.json").write_text(json.dumps(run))
   pot = {"threshold": THRESHOLD, "status": "exponential: few excesses", "num_excesses": 12, "low": None}
-  entry = {"pot": pot, "pooled": "", "check": {"num_alarm_rows": 2, "promised_alarm_rows": 0.25}}
+  entry = {"pot": pot, "pooled": "", "check": {"num_alarms": 2, "promised_alarms": 0.25}}
   (folder / "calibration.json").write_text(json.dumps({"machines": {NAMES[0]: entry}}))
   notes = {"num_rows": 900, "filled_share": {"load_1": 0.125}, "constant": [f"metric_{i}" for i in range(8)]}
   groups = [{"machines": [{"name": NAMES[0], "notes": notes}]}]

@@ -63,8 +63,9 @@ def calibrate_run(
   for _, alike in groupby(pairs, lambda pair: (pair[1].metrics, pair[1].targets)):  # a role is pooled over its blocks
     blocks = list(alike)
     found.update(calibrate_blocks(with_params(blocks), config, tried))
-    for group, known in blocks:  # read again rather than kept: the blocks of a large fleet do not fit together
-      alive.update(try_faults(group, best_params(workdir, config, known)[0], found, config))
+    # read again rather than kept: the blocks of a large fleet do not fit together
+    for (group, known), step in zip(blocks, steps[-len(blocks) :], strict=True):
+      alive.update(try_faults(group, best_params(workdir, config, known, step)[0], found, config))
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,

@@ -19,19 +19,22 @@ from mtad_jax.data.fleet import FleetArrays
 from mtad_jax.model.precision import matmul_precision
 from mtad_jax.train.mesh import BATCH, MACHINES, make_mesh, to_mesh
 from mtad_jax.train.objective import Losses
-from mtad_jax.train.state import TrainState, empty_sums, init_state
+from mtad_jax.train.state import TrainState, empty_sums, init_state, with_params
 from mtad_jax.train.step import MachineArrays, train_step, validate
 
 
 class FleetPrograms(NamedTuple):
   """The compiled functions of groups of equal metrics, for states and arrays that lie on the mesh.
 
-  init(machine_ids [M]) -> state. run(state, arrays, num, total) -> state after `num` more steps of a run of
-  `total`. validate(state, arrays) -> (state, Losses of [M]). clear_report(state) -> state with empty loss sums
+  init(machine_ids [M]) -> state. with_params(state, params) -> state that begins with them, laid out on the devices
+  as every other program leaves it: one laid out otherwise would compile `run` a second time. run(state, arrays, num,
+  total) -> state after `num` more steps of a run of `total`. validate(state, arrays) -> (state, Losses of [M]).
+  clear_report(state) -> state with empty loss sums
   and no trouble. Every state that goes in is donated.
   """
 
   init: Callable[[Any], TrainState]
+  with_params: Callable[[TrainState, Any], TrainState]
   run: Callable[[TrainState, MachineArrays, int, int], TrainState]
   validate: Callable[[TrainState, MachineArrays], tuple[TrainState, Losses]]
   clear_report: Callable[[TrainState], TrainState]
@@ -84,6 +87,7 @@ def _make_programs(
   on_mesh = NamedSharding(mesh, MACHINES)
   return FleetPrograms(
     init=jax.jit(spread(jax.vmap(one_init), in_specs=MACHINES)),
+    with_params=jax.jit(spread(with_params, in_specs=(MACHINES, MACHINES)), donate_argnums=0),
     run=jax.jit(run_spread, donate_argnums=0, out_shardings=on_mesh if axis else None),
     validate=jax.jit(spread(validate_all, in_specs=(MACHINES, MACHINES)), donate_argnums=0),
     clear_report=jax.jit(spread(clear_report, in_specs=MACHINES), donate_argnums=0),

@@ -29,7 +29,7 @@ from mtad_jax.train.mesh import held_machines, make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
 from mtad_jax.train.pace import Pace
 from mtad_jax.train.processes import agree, any_process, first_then_all, is_writer
-from mtad_jax.train.state import TrainState, is_done, with_params
+from mtad_jax.train.state import TrainState, is_done
 from mtad_jax.train.step import lane_rows
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.tensorboard import Tensorboard
@@ -170,7 +170,7 @@ class _Runner:
       state = self._programs.init(self._arrays.machine_ids)
       params = state.params if first_params is None else to_mesh(first_params(), self._mesh, self._num_lanes)
       fitted = to_mesh(self._fitted(), self._mesh, self._num_lanes, num_machines=len(self._names))
-      state = with_params(state, {**params, **fitted})
+      state = self._programs.with_params(state, {**params, **fitted})
     self._log: MetricsLog | None = None
     self._tensorboard: Tensorboard | None = None
     if is_writer():
