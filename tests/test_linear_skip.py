@@ -54,6 +54,21 @@ def test_a_linear_series_is_foretold_exactly():
   np.testing.assert_allclose(inputs @ kernel + bias, values[160:200], atol=0.01)
 
 
+def test_rows_that_are_not_finite_lose_themselves_and_no_others():
+  rng = np.random.default_rng(0)
+  values = (np.cumsum(rng.normal(size=(400, 3)), axis=0) * 0.05).astype(np.float32)
+  fit, validation = np.arange(20, 300), np.arange(320, 390)
+  broken = values.copy()
+  broken[100, 1], broken[350, 0] = np.nan, np.inf
+  found = fit_linear(broken, fit, validation, [0], 4)
+  kept = np.concatenate([np.arange(20, 100), np.arange(105, 300)])
+  wanted = fit_linear(values, kept, np.setdiff1d(validation, np.arange(350, 355)), [0], 4)
+  for a, b in zip(found, wanted, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+  for array in fit_linear(np.full((400, 3), np.nan, np.float32), fit, validation, [0], 4):
+    np.testing.assert_array_equal(array, 0)
+
+
 def test_validation_rows_beyond_the_fit_part_alone_choose_and_nothing_later_is_read():
   machine = GROUP.machines[0]
   changed = machine.train.values.copy()

@@ -23,10 +23,16 @@ def _lagged(values: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
   return values[index].reshape(len(rows), -1).astype(np.float64)
 
 
+def _finite(values: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
+  """Returns those of `rows` that are finite, with the L rows before them: one bad row must not lose the rest."""
+  bad = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
+  return rows[bad[rows + 1] == bad[rows - num_rows]]
+
+
 def fit_linear(
   values: np.ndarray, fit: np.ndarray, validation: np.ndarray, targets: Sequence[int], num_rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (kernel [L F, F'], bias [F']) float32.
+  """Returns (kernel [L F, F'], bias [F']) float32; zeros where the fit part has no row that is finite.
 
   Args:
     values: [T, F] scaled rows. fit, validation: target rows of the two parts, each at least L.
@@ -34,6 +40,9 @@ def fit_linear(
   """
   columns = list(targets)
   size = num_rows * values.shape[1]
+  fit, validation = _finite(values, fit, num_rows), _finite(values, validation, num_rows)
+  if not len(fit):
+    return np.zeros((size, len(columns)), np.float32), np.zeros(len(columns), np.float32)
   total, total_target = np.zeros(size), np.zeros(len(columns))
   gram, cross = np.zeros((size, size)), np.zeros((size, len(columns)))
   # what is subtracted first keeps the sums of squares small: a level of 0.5 would cost digits
