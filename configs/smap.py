@@ -1,8 +1,8 @@
 """NASA's SMAP telemetry: column 0 is forecast and scored, the commands are input only.
 
 python scripts/train.py --config=configs/smap.py:cpu --data_dir=DATADIR --workdir=RUNDIR
-:cpu, seed 0: 289 steps, 14 minutes on two cores shared with other jobs; mean average precision .308 over 54 channels,
-PCA error on the same rows .254.
+:cpu, seed 0: 289 steps, 6 minutes on two cores shared with other jobs; mean average precision .414 over 54 channels,
+k-means on windows on the same rows .297.
 """
 
 from ml_collections import ConfigDict
