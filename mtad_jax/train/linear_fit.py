@@ -20,7 +20,7 @@ _CHUNK_ROWS = 4096
 def _lagged(values: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
   """Returns [N, L F]: the L rows before each of `rows`, the oldest first."""
   index = rows[:, None] - num_rows + np.arange(num_rows)[None, :]
-  return values[index].reshape(len(rows), -1).astype(np.float64)
+  return values[index].reshape(len(rows), num_rows * values.shape[1]).astype(np.float64)
 
 
 def _finite(values: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
