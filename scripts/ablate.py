@@ -17,7 +17,7 @@ from typing import Any
 from ablation_cells import CELLS, FIGURES, TUNING_MACHINES, Cell
 from absl import flags
 from program import UsageError, run
-from sub_runs import mean_and_span, run_program
+from sub_runs import check_made_with, mean_and_span, run_program
 
 from mtad_jax.detect.tables import SCHEMAS
 from mtad_jax.evaluate.table import align
@@ -55,6 +55,8 @@ def _make(name: str, cell: Cell, seed: int) -> dict[str, Any]:
   """Returns a cell's evaluation.json, made where it is not there yet."""
   folder = Path(FLAGS.workdir) / f"{name}-{seed}"
   done = folder / "evaluation.json"
+  about = {"config": FLAGS.config, "window_budget": FLAGS.window_budget, "machines": FLAGS.machines}
+  check_made_with(folder, {**about, "settings": dict(cell.settings), "calibrate": dict(cell.calibrate or {})})
   if not done.exists():
     if cell.calibrate:
       _make("default", CELLS["default"], seed)

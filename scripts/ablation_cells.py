@@ -37,6 +37,8 @@ CELLS: dict[str, Cell] = {
   "latent_64": Cell({"model.latent_size": 64}),
   "no_cleaning": Cell({"data.clean": False}),
   "half_the_learning_rate": Cell({"train.learning_rate": 1e-3}),
+  "error_floor_0_1_percent": Cell(calibrate={"error_floor": 0.001}),
+  "error_floor_3_percent": Cell(calibrate={"error_floor": 0.03}),
   "standardised": Cell(calibrate={"rule": "standardised"}),
   "surprise": Cell(calibrate={"rule": "surprise"}),
   "largest_1": Cell(calibrate={"largest_metrics": 1}),

@@ -25,6 +25,7 @@ flags.DEFINE_float("alarms_per_week", None, "promised alarms of a machine and we
 flags.DEFINE_bool("preview", False, "write nothing; tell what these settings would have raised in the last week")
 flags.DEFINE_string("threshold", None, "pot or conformal")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
+flags.DEFINE_float("error_floor", None, "smallest deviation that an error is measured in, scaled units")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
 flags.DEFINE_integer("largest_metrics", None, "rule joint: the metrics whose scores are summed, the largest of a row")
 flags.DEFINE_list("smoothed_minutes", None, "rule joint: what a row's score is averaged over, e.g. 1,4,16,64")
@@ -34,7 +35,8 @@ flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the cal
 
 def _changed(config: Config) -> Config:
   tree = to_dict(config)
-  for name in ("pot_q", "alarms_per_week", "threshold", "initial_quantile", "gamma", "rule", "largest_metrics"):
+  fields = ("pot_q", "alarms_per_week", "threshold", "initial_quantile", "error_floor", "gamma", "rule")
+  for name in (*fields, "largest_metrics"):
     if FLAGS[name].value is not None:
       tree["detect"][name] = FLAGS[name].value
   if FLAGS.pot_q is not None and FLAGS.alarms_per_week is None:

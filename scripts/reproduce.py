@@ -15,7 +15,7 @@ from typing import Any
 from ablation_cells import TUNING_MACHINES
 from absl import flags
 from program import UsageError, run
-from sub_runs import mean_and_span, run_program
+from sub_runs import check_made_with, mean_and_span, run_program
 
 from mtad_jax.evaluate.table import align
 
@@ -46,7 +46,8 @@ def _evaluated(seed: int) -> dict[str, Any]:
   """Returns a seed's evaluation.json, made where it is not there yet."""
   root = Path(FLAGS.workdir)
   folder, data = root / f"{FLAGS.dataset}-{seed}", root / "data"
-  done = folder / "evaluation.json"
+  done, config = folder / "evaluation.json", FLAGS.config or f"configs/{FLAGS.dataset}.py:cpu"
+  check_made_with(folder, {"config": config, "source": FLAGS.source, "machines": FLAGS.machines})
   if not done.exists():
     if not (data / FLAGS.dataset).exists():
       run_program("prepare.py", f"--dataset={FLAGS.dataset}", f"--source={FLAGS.source}", f"--data_dir={data}")
@@ -55,7 +56,7 @@ def _evaluated(seed: int) -> dict[str, Any]:
       changed["data.machines"] = repr(tuple(FLAGS.machines))
     run_program(
       "train.py",
-      f"--config={FLAGS.config or f'configs/{FLAGS.dataset}.py:cpu'}",
+      f"--config={config}",
       f"--data_dir={data}",
       f"--workdir={folder}",
       *(f"--config.{name}={value}" for name, value in changed.items()),

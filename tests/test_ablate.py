@@ -28,7 +28,7 @@ def test_a_cell_s_settings_are_allowed_and_differ_from_the_default(name: str) ->
 
 
 def write_result(folder, precision: float) -> None:
-  """Writes what a cell's evaluation leaves, as far as the table reads it."""
+  """Writes what a cell's evaluation leaves, as far as the table reads it, and what it was made with."""
   detector = {
     "average_precision": precision,
     "vus_pr": 0.5,
@@ -40,6 +40,10 @@ def write_result(folder, precision: float) -> None:
   causes = {"all_true_segments": {"hit_rate_100": 0.6}}
   result = {"mean": {"detector": detector, "floors": floors}, "root_cause": causes}
   (folder / "evaluation.json").write_text(json.dumps(result))
+  cell = CELLS[folder.name.rsplit("-", 1)[0]]
+  about = {"config": "configs/smd.py:cpu", "window_budget": 480_000, "machines": list(TUNING_MACHINES)}
+  about |= {"settings": dict(cell.settings), "calibrate": dict(cell.calibrate or {})}
+  folder.with_name(f"{folder.name}.made_with.json").write_text(json.dumps(about))
 
 
 def test_what_was_made_is_read_and_seeds_are_averaged(tmp_path) -> None:
@@ -52,6 +56,15 @@ def test_what_was_made_is_read_and_seeds_are_averaged(tmp_path) -> None:
   assert "default 0.520 ±0.020 0.500 ±0.000 0.400 ±0.000 nan ±nan 0.600 ±0.000" in lines
   assert "floors: pca_error 0.300, random 0.050" in lines
   assert f"Mean of {', '.join(TUNING_MACHINES)}; seeds 0, 1; ±: half the span of the seeds" in lines
+
+
+def test_what_was_made_with_other_settings_is_not_taken(tmp_path) -> None:
+  write_result(tmp_path / "default-0", 0.5)
+  common = ("--data_dir=nowhere", f"--workdir={tmp_path}", "--cells=default", "--seeds=0")
+  told = "default-0: made with window_budget 480000, now 1000; remove it, or name another --workdir"
+  refused(run_here("ablate.py", *common, "--window_budget=1000"), 1, told)
+  (tmp_path / "default-0.made_with.json").unlink()
+  refused(run_here("ablate.py", *common), 1, "default-0.made_with.json is missing")
 
 
 def test_a_cell_that_fails_and_a_wrong_name_are_one_line(tmp_path) -> None:

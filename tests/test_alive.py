@@ -1,14 +1,12 @@
 """The detector is tried with faults: where they lie, that a live one sees them, and that a dead one is named."""
 
-import jax
 import numpy as np
 import pytest
 import tiny
 
-from mtad_jax.data.fleet import part_rows, prepare_groups, training_arrays
+from mtad_jax.data.fleet import part_rows, prepare_groups
 from mtad_jax.detect.alive import KINDS, Alive, alive_line, inject_faults, try_faults
 from mtad_jax.detect.calibration import calibrate_group
-from mtad_jax.train.fleet_step import make_programs
 
 CONFIG = tiny.make_config(
   data={"fit_share": 0.6, "calibration_share": 0.15, "check_share": 0.15},
@@ -20,8 +18,7 @@ W = CONFIG.model.window_size
 
 @pytest.fixture(scope="module")
 def params():
-  programs = make_programs(CONFIG, len(GROUP.metrics), GROUP.targets)
-  return jax.device_get(programs.init(training_arrays(GROUP, CONFIG).machine_ids).params)
+  return tiny.draw_params(CONFIG, GROUP)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import tiny
 from scipy import stats
 
 from mtad_jax.config import DetectConfig, ScoringRule
-from mtad_jax.data.fleet import part_rows, prepare_groups, training_arrays
+from mtad_jax.data.fleet import part_rows, prepare_groups
 from mtad_jax.data.preparation import apply_preparation
 from mtad_jax.detect.calibration import (
   calibrate_blocks,
@@ -23,7 +23,6 @@ from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs
 from mtad_jax.detect.score_machine import score_rows
 from mtad_jax.explain.preview import preview_lines
 from mtad_jax.model.network import apply
-from mtad_jax.train.fleet_step import make_programs
 
 CONFIG = tiny.make_config(detect={"min_calibration_rows": 10})
 GROUP = tiny.make_group(CONFIG, (420, 460, 430))  # calibration parts above MIN_OWN_ROWS
@@ -32,8 +31,7 @@ W = CONFIG.model.window_size
 
 @pytest.fixture(scope="module")
 def params():
-  programs = make_programs(CONFIG, len(GROUP.metrics), GROUP.targets)
-  return jax.device_get(programs.init(training_arrays(GROUP, CONFIG).machine_ids).params)
+  return tiny.draw_params(CONFIG, GROUP)
 
 
 @pytest.fixture(scope="module")
@@ -342,8 +340,7 @@ def test_targets_alone_are_scored(params):
   config = tiny.make_config(data={"target_metrics": ("2", "m0")}, detect={"min_calibration_rows": 10})
   group = prepare_groups([tiny.make_machine("machine-0", 220, seed=0)], config)[0]
   assert group.targets == (2, 0)
-  programs = make_programs(config, 3, group.targets)
-  own = jax.device_get(programs.init(training_arrays(group, config).machine_ids).params)
+  own = tiny.draw_params(config, group)
   raw = tiny.make_machine("machine-0", 220, seed=0).test
   found = scored(own, raw, group, config)
   assert found.metric_scores.shape == (220, 2)
@@ -360,9 +357,7 @@ def found_rows(group, config):
 def test_one_sided_modes_score_with_what_they_have(mode):
   config = tiny.make_config(model={"run_mode": mode}, detect={"min_calibration_rows": 10})
   group = prepare_groups([tiny.make_machine("machine-0", 220, seed=0)], config)[0]
-  own = jax.device_get(
-    make_programs(config, 3, group.targets).init(training_arrays(group, config).machine_ids).params
-  )
+  own = tiny.draw_params(config, group)
   found = scored(own, tiny.make_machine("machine-0", 220, seed=0).test, group, config)
   assert np.isfinite(found.score[W:]).all()
   assert np.isnan(found.reconstruction if mode == "FORECASTING" else found.forecast).all()
@@ -387,9 +382,7 @@ def test_a_metric_that_never_moved_is_expected_at_its_constant_and_accused_only_
   test[190, 1] = 4.4
   config = tiny.make_config(detect={"min_calibration_rows": 10})
   group = prepare_groups([raw._replace(train=raw.train._replace(values=flat))], config)[0]
-  own = jax.device_get(
-    make_programs(config, 3, group.targets).init(training_arrays(group, config).machine_ids).params
-  )
+  own = tiny.draw_params(config, group)
   found = scored(own, raw.test._replace(values=test), group, config)
   assert (found.forecast[W:, 1] == 4.0).all()
   assert (found.metric_scores[W:190, 1] == 0).all()

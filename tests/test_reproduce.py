@@ -30,6 +30,8 @@ def write_result(folder, by_machine: dict[str, float]) -> None:
   folder.mkdir(parents=True)
   result = {"mean": {"machines": list(by_machine)}, "machines": machines, "root_cause": causes}
   (folder / "evaluation.json").write_text(json.dumps(result))
+  about = {"config": "configs/smd.py:cpu", "source": "nowhere", "machines": []}
+  folder.with_name(f"{folder.name}.made_with.json").write_text(json.dumps(about))
 
 
 def test_means_leave_the_tuning_machines_out_and_seeds_are_averaged(tmp_path) -> None:
@@ -44,6 +46,8 @@ def test_means_leave_the_tuning_machines_out_and_seeds_are_averaged(tmp_path) ->
   assert rows[0].startswith("detector 0.650 ±0.100 0.500 ±0.000")
   assert " nan ±nan " in rows[0]
   assert "hit_rate_100, per true segment of all machines: 0.500 ±0.000" in lines
+  told = "smd-0: made with config 'configs/smd.py:cpu', now 'mine.py'"
+  refused(run_here("reproduce.py", *common, "--config=mine.py"), 1, told)
   whole = succeeded(run_here("reproduce.py", *common, "--without=")).stdout
   assert "smd: 3 machines" in whole
 

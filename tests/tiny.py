@@ -1,10 +1,14 @@
 """A tiny fleet and network for tests of training and scoring: seconds to compile, milliseconds to run."""
 
+from typing import Any
+
+import jax
 import numpy as np
 
 from mtad_jax.config import Config, freeze
-from mtad_jax.data.fleet import Group, prepare_groups
+from mtad_jax.data.fleet import Group, prepare_groups, training_arrays
 from mtad_jax.data.machine import Machine, Series
+from mtad_jax.train.fleet_step import make_programs
 
 MODEL = {
   "window_size": 8,
@@ -46,6 +50,12 @@ def make_machine(name: str, num_rows: int, seed: int, num_metrics: int = 3, role
   metrics = tuple(f"m{i}" for i in range(num_metrics))
   test = load + rng.normal(0, 0.1, (num_rows, num_metrics))
   return Machine(name, role, metrics, Series(values), Series(test))
+
+
+def draw_params(config: Config, group: Group) -> Any:
+  """Returns the parameters [M, ...] that training of a group would draw, on the host."""
+  programs = make_programs(config, len(group.metrics), group.targets)
+  return jax.device_get(programs.init(training_arrays(group, config).machine_ids).params)
 
 
 def make_group(config: Config, lengths: tuple[int, ...] = (200, 260, 230)) -> Group:

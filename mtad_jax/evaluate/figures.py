@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.config import DetectConfig, EvaluateConfig
-from mtad_jax.detect.events import find_events
 from mtad_jax.evaluate import metrics, segment_metrics
 from mtad_jax.evaluate.range_scores import RangeScores, harmonic, range_scores
 from mtad_jax.evaluate.segments import Rows, point_adjust, pool, rows_of
@@ -85,14 +84,6 @@ def threshold_figures(
     )
     for p in parts
   ]  # fmt: skip
-  num_events = sum(
-    len(
-      find_events(
-        p.flagged, p.valid, merge_gap_rows=detect.merge_gap_rows, min_event_rows=detect.min_event_rows
-      )
-    )
-    for p in parts
-  )
   hits = np.concatenate([f.hits for f in found])
   delays = np.concatenate([f.delays for f in found])[hits]
   num_false = sum(f.num_false_events for f in found)
@@ -115,7 +106,7 @@ def threshold_figures(
     "false_alarm_events": num_false,
     "false_alarms_per_1000_rows": 1000 * num_false / num_rows if num_rows else nan,
     "false_alarms_per_day": num_false / days if days else nan,
-    "alarms_per_week": 7 * num_events / days if days else nan,
+    "alarms_per_week": 7 * sum(f.num_events for f in found) / days if days else nan,
   }
 
 

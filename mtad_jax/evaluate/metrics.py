@@ -27,12 +27,13 @@ class EventScores(NamedTuple):
 
   hits: [S] bool, true segments detected. delays: [S] rows from a segment's start to its first counted alarm
   (0 for an early hit), NaN where missed. num_false_events: events that touch no true segment.
-  num_rows: valid rows.
+  num_events: all, false or not. num_rows: valid rows.
   """
 
   hits: np.ndarray
   delays: np.ndarray
   num_false_events: int
+  num_events: int
   num_rows: int
 
 
@@ -171,4 +172,4 @@ def event_scores(
 
   near_before = np.concatenate([[0], np.cumsum(early_rows(labels, early_hit_rows))])
   is_false = near_before[events[:, 1]] == near_before[events[:, 0]]
-  return EventScores(hits, delays, int(np.sum(is_false)), int(np.sum(valid)))
+  return EventScores(hits, delays, int(np.sum(is_false)), len(events), int(np.sum(valid)))

@@ -29,8 +29,8 @@ class FleetPrograms(NamedTuple):
   init(machine_ids [M]) -> state. with_params(state, params) -> state that begins with them, laid out on the devices
   as every other program leaves it: one laid out otherwise would compile `run` a second time. run(state, arrays, num,
   total) -> state after `num` more steps of a run of `total`. validate(state, arrays) -> (state, Losses of [M]).
-  clear_report(state) -> state with empty loss sums
-  and no trouble. Every state that goes in is donated.
+  clear_report(state) -> state with empty loss sums and no trouble. Every state that goes in is donated, but by
+  with_params, whose two arguments may share arrays.
   """
 
   init: Callable[[Any], TrainState]
@@ -87,7 +87,7 @@ def _make_programs(
   on_mesh = NamedSharding(mesh, MACHINES)
   return FleetPrograms(
     init=jax.jit(spread(jax.vmap(one_init), in_specs=MACHINES)),
-    with_params=jax.jit(spread(with_params, in_specs=(MACHINES, MACHINES)), donate_argnums=0),
+    with_params=jax.jit(spread(with_params, in_specs=(MACHINES, MACHINES))),
     run=jax.jit(run_spread, donate_argnums=0, out_shardings=on_mesh if axis else None),
     validate=jax.jit(spread(validate_all, in_specs=(MACHINES, MACHINES)), donate_argnums=0),
     clear_report=jax.jit(spread(clear_report, in_specs=MACHINES), donate_argnums=0),
