@@ -30,6 +30,21 @@ class Attention(enum.StrEnum):
   GATV2 = "gatv2"
 
 
+class Detector(enum.StrEnum):
+  """What is trained: a network per machine, or one Gaussian mixture per role of machines."""
+
+  MTAD_GAT = "mtad_gat"
+  ROLE_MIXTURE = "role_mixture"
+
+
+class Covariance(enum.StrEnum):
+  """What a mixture component's covariance may be: any, of independent metrics, or one that all components share."""
+
+  FULL = "full"
+  DIAGONAL = "diagonal"
+  TIED = "tied"
+
+
 class MatmulPrecision(enum.StrEnum):
   """How exactly products of matrices are formed; parameters, states and losses are float32 in all of them.
 
@@ -47,6 +62,7 @@ class ScoringRule(enum.StrEnum):
   """How the errors of one row become one score; `detect/combine.py` has the formulas."""
 
   JOINT = "joint"
+  DENSITY = "density"
   STANDARDISED = "standardised"
   SURPRISE = "surprise"
   GAMMA = "gamma"
@@ -79,6 +95,7 @@ class DataConfig:
 class ModelConfig:
   """Sizes of the network; those that follow from the data are not here. Defaults: the paper's."""
 
+  detector: Detector = Detector.MTAD_GAT
   run_mode: RunMode = RunMode.BOTH
   attention: Attention = Attention.STATIC
   matmul: MatmulPrecision = MatmulPrecision.PLATFORM
@@ -132,6 +149,22 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RolesConfig:
+  """The role mixtures, where model.detector is role_mixture."""
+
+  components: tuple[int, ...] = (1, 2, 4, 8, 16)  # numbers that are tried; BIC chooses
+  covariance: Covariance = Covariance.FULL
+  restarts: int = 2  # starts of each number of components
+  concentration: float = 1.0  # Dirichlet's alpha of the weights; 1: no prior
+  deviation_floor: float = 0.01  # what every metric may vary by given the others, as a share of its range in the role
+  max_steps: int = 50  # of EM
+  tolerance: float = 1e-3  # EM ends when a step gains less log posterior a row
+  search_rows: int = 2000  # of a role, on which starts and numbers of components are tried
+  batch_rows: int = 20_000  # a role with more rows climbs in batches of so many
+  passes: int = 1  # over all rows, where there are batches
+
+
+@dataclasses.dataclass(frozen=True)
 class DetectConfig:
   """Scoring, thresholds and events."""
 
@@ -170,6 +203,7 @@ class Config:
   data: DataConfig = DataConfig()
   model: ModelConfig = ModelConfig()
   train: TrainConfig = TrainConfig()
+  roles: RolesConfig = RolesConfig()
   detect: DetectConfig = DetectConfig()
   evaluate: EvaluateConfig = EvaluateConfig()
 

@@ -53,6 +53,14 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "train.checkpoint_every_steps": (1, None),
   "train.checkpoints_to_keep": (1, None),
   "train.max_dispatch_s": (0.01, 2.0),
+  "roles.restarts": (1, None),
+  "roles.concentration": (1, None),
+  "roles.deviation_floor": (1e-6, None),
+  "roles.max_steps": (1, None),
+  "roles.tolerance": (0, None),
+  "roles.search_rows": (10, None),
+  "roles.batch_rows": (10, None),
+  "roles.passes": (1, None),
   "detect.largest_metrics": (1, None),
   "detect.gamma": (0, None),
   "detect.error_floor": (1e-12, None),
@@ -98,6 +106,11 @@ def check_limits(config: Any) -> None:
     value = _lookup(config, path)
     if value not in choices:
       raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
+  if config.detect.rule == "density" and config.model.detector != "role_mixture":
+    raise ValueError("config.detect.rule: density is a role mixture's: it wants config.model.detector=role_mixture")
+  numbers = config.roles.components
+  if not numbers or min(numbers) < 1:
+    raise ValueError(f"config.roles.components: {numbers!r}: one number or more, each 1 and above, is wanted")
   lengths = config.detect.smoothed_minutes
   if not lengths or min(lengths) < 1:
     raise ValueError(f"config.detect.smoothed_minutes: {lengths!r}: one number or more, each 1 and above, is wanted")

@@ -14,7 +14,8 @@ from mtad_jax.config import Config, dumps, freeze, to_dict
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
 from mtad_jax.detect.calibration import Tried
 from mtad_jax.explain.preview import previews
-from mtad_jax.train.workdir import CALIBRATION, CONFIG, write_json, write_whole
+from mtad_jax.roles.prior import read_text
+from mtad_jax.train.workdir import CALIBRATION, CONFIG, PRIOR, write_json, write_whole
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -29,7 +30,8 @@ flags.DEFINE_float("error_floor", None, "smallest deviation that an error is mea
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
 flags.DEFINE_integer("largest_metrics", None, "rule joint: the metrics whose scores are summed, the largest of a row")
 flags.DEFINE_list("smoothed_minutes", None, "rule joint: what a row's score is averaged over, e.g. 1,4,16,64")
-flags.DEFINE_string("rule", None, "joint, standardised, surprise, gamma or raw")
+flags.DEFINE_string("rule", None, "joint, density, standardised, surprise, gamma or raw")
+flags.DEFINE_string("prior", None, "what experts know of metrics: a TOML file; kept as the run's prior.toml")
 flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the calibration; see train.py")
 
 
@@ -67,14 +69,17 @@ def _calibrate() -> int:
   if FLAGS.exclude:
     groups = run_flags.without_calibration_rows(groups, machines, FLAGS.exclude)
   tried: dict[str, Tried] = {}
+  prior = read_text(FLAGS.prior) if FLAGS.prior else None
   calibrated = calibrate_run(
-    FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude), tried
+    FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude), tried, prior
   )
   if FLAGS.preview:
     metrics = {m.name: [g.metrics[i] for i in g.targets] for g in opened.groups for m in g.machines}
     series = {machine.name: machine.train for machine in machines}
     print("\n".join(previews(calibrated.machines, tried, metrics, series, config.detect)))
   else:
+    if prior is not None:
+      write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)
     write_json(epath.Path(FLAGS.workdir) / CALIBRATION, calibrated.content)
     write_whole(epath.Path(FLAGS.workdir) / CONFIG, dumps(config))
   print("\n".join(report_lines(calibrated)))

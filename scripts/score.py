@@ -22,12 +22,13 @@ from mtad_jax.data.preparation import PreparedSplit, apply_preparation, own_valu
 from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.original_export import write_original
+from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.row_outputs import compute_row_outputs
 from mtad_jax.detect.score_machine import ScoredRows, score_rows, with_context
 from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.evaluate.segments import segments_of
 from mtad_jax.explain.event_list import list_events, near_events, rank_segments
-from mtad_jax.train.fleet_file import StoredGroup, StoredMachine, best_params
+from mtad_jax.train.fleet_file import StoredGroup, StoredMachine
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -194,7 +195,8 @@ def _score_group(
   lanes = [i for i, stored in enumerate(group.machines) if stored.name in machines]
   if not lanes:
     return []
-  params, _, remarks = best_params(FLAGS.workdir, config, group, step)
+  priors = {stored.name: calibrations[stored.name].prior for stored in group.machines}
+  params, _, remarks = read_params(FLAGS.workdir, config, group, priors, step)
   for name in [name for name in remarks if name in machines]:
     print(f"{name}: {remarks[name]}", flush=True)
   params = jax.tree.map(lambda leaf: leaf[np.array(lanes)], params)

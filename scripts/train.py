@@ -22,10 +22,19 @@ from absl import flags
 from etils import epath
 from program import EXIT_ALL_RETIRED, EXIT_STOPPED, UsageError, run
 
-from mtad_jax.config import Config
+from mtad_jax.config import Config, Detector
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.load import load_machines
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
+from mtad_jax.roles.prior import parse_prior, read_prior_text, read_text
+from mtad_jax.roles.role_models import (
+  ROLE_MIXTURES,
+  describe_roles,
+  read_role_models,
+  resolve_priors,
+  train_roles,
+  write_role_models,
+)
 from mtad_jax.train import processes
 from mtad_jax.train.fleet_file import read_fleet
 from mtad_jax.train.loop import Outcome, total_steps, train_group
@@ -36,7 +45,7 @@ from mtad_jax.train.share import read_share
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.trouble_report import summary_lines
 from mtad_jax.train.warm_start import describe_sources, warm_start
-from mtad_jax.train.workdir import CALIBRATION, write_json
+from mtad_jax.train.workdir import CALIBRATION, PRIOR, write_json, write_whole
 
 FLAGS = flags.FLAGS
 run_flags.define_config()
@@ -56,6 +65,7 @@ flags.DEFINE_bool(
   False,
   "in place of --coordinator: TPU pod, Slurm, Kubernetes (GKE) or Open MPI say which processes train one fleet",
 )
+flags.DEFINE_string("prior", None, "what experts know of metrics: a TOML file; kept as the run's prior.toml")
 flags.DEFINE_multi_string("exclude", [], "MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *")
 
 
@@ -143,6 +153,23 @@ def _train(
   return outcomes
 
 
+def _train_roles(config: Config, groups: list[Group], run_id: str, *, held_all: bool) -> list[Outcome]:
+  """Fits and writes the mixtures of all roles, where they are not there yet; returns no group's outcome."""
+  if FLAGS.warm_start or not held_all:
+    raise UsageError("config.model.detector=role_mixture: neither --warm_start nor several processes serve it")
+  if (epath.Path(FLAGS.workdir) / ROLE_MIXTURES).exists():
+    models = read_role_models(FLAGS.workdir)
+  else:
+    place = epath.Path(FLAGS.workdir) / PRIOR
+    entries = parse_prior(read_prior_text(FLAGS.workdir), place)
+    began = time.perf_counter()
+    models = train_roles(groups, config, resolve_priors(groups, entries, config, place))
+    write_role_models(FLAGS.workdir, models, run_id)
+    _tell([f"{len(models)} role mixtures in {time.perf_counter() - began:.1f} s"])
+  _tell(describe_roles(models))
+  return []
+
+
 def _tell(lines: list[str]) -> None:
   if is_writer():
     print("\n".join(lines), flush=True)
@@ -172,6 +199,7 @@ def _join() -> None:
 def main() -> int:
   """Trains, then calibrates; returns the exit code."""
   config = _config()
+  prior = read_text(FLAGS.prior) if FLAGS.prior else None
   _join()
   groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source)
   holds_all = processes.is_alone()
@@ -181,10 +209,15 @@ def main() -> int:
       if is_writer():
         held.enter_context(run_flags.sole_writer(FLAGS.workdir, "train.py"))
         open_run(FLAGS.workdir, config, fleet, FLAGS.data_dir, FLAGS.source, FLAGS.warm_start)
+        if prior is not None:
+          write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)
     run = run_flags.open_workdir(FLAGS.workdir).run
     about = {"run_id": run["run_id"], **written_by()}
     with stop_on_signal() as stop:
-      outcomes = _train(config, groups, about, run.get("warm_start"), stop)
+      if config.model.detector is Detector.ROLE_MIXTURE:
+        outcomes = _train_roles(config, groups, run["run_id"], held_all=holds_all)
+      else:
+        outcomes = _train(config, groups, about, run.get("warm_start"), stop)
     stopped = stop.is_set() or not all(outcome.finished for outcome in outcomes)
     if stopped:
       for number in (signal.SIGTERM, signal.SIGINT):
@@ -200,7 +233,7 @@ def main() -> int:
       calibrated = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
       write_json(epath.Path(FLAGS.workdir) / CALIBRATION, calibrated.content)
       print("\n".join(report_lines(calibrated)))
-  if all(all(outcome.retired.values()) for outcome in outcomes):
+  if outcomes and all(all(outcome.retired.values()) for outcome in outcomes):
     _tell(["every machine is retired: no model here was trained to its end"])
     return EXIT_ALL_RETIRED
   return 0

@@ -15,6 +15,7 @@ from mtad_jax.data.fleet import Group, PreparedMachine, machine_id, part_rows
 from mtad_jax.detect.calibration import MachineCalibration, step_seconds
 from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.held_out import part_errors
+from mtad_jax.roles.prior import BOTH, MetricPrior, of_columns
 
 DEVIATIONS = 10.0  # of a metric on the fit part, that a fault moves it by
 SMALLEST_CHANGE = 0.2  # of the training range; a metric that hardly ever moves is moved by this
@@ -39,15 +40,17 @@ class Alive(NamedTuple):
 
 
 def inject_faults(
-  machine: PreparedMachine, columns: list[int], config: Config
+  machine: PreparedMachine, columns: list[int], config: Config, prior: MetricPrior
 ) -> tuple[PreparedMachine, list[Fault]]:
   """Returns the machine with faults in its check part, kinds by turns, and the faults; the same at every call.
 
   Args:
-    columns: of the scored metrics; those that never moved in training stay as they are.
+    columns: of the scored metrics; those that never moved in training stay as they are, and so do those that the
+      prior, of all metrics, ignores. A fault goes the way that matters, and beyond what may vary.
   """
   window, step_s = config.model.window_size, step_seconds(machine, config)
-  movable = [column for column in columns if not machine.preparation.scaler.is_constant[column]]
+  fixed = machine.preparation.scaler.is_constant | prior.is_ignored
+  movable = [column for column in columns if not fixed[column]]
   usable = part_rows(machine, "check", window, config.data)
   spacing = smoothed_rows(config.detect, step_s)[-1] + max(KINDS.values()) + _QUIET_ROWS
   faults: list[Fault] = []
@@ -59,7 +62,8 @@ def inject_faults(
   for start in range(int(usable[0]), int(usable[-1]) + 2 - max(KINDS.values()), spacing):
     kind = list(KINDS)[len(faults) % len(KINDS)]
     end, metric = start + KINDS[kind], int(rng.choice(movable))
-    change = max(DEVIATIONS * float(deviations[metric]), SMALLEST_CHANGE) * rng.choice([-1.0, 1.0])
+    way = rng.choice([-1.0, 1.0]) if prior.direction[metric] == BOTH else float(prior.direction[metric])
+    change = max(DEVIATIONS * max(float(deviations[metric]), float(prior.floor[metric])), SMALLEST_CHANGE) * way
     limit = config.data.clip_margin
     values[start:end, metric] = np.clip(values[start:end, metric] + change, -limit, 1 + limit)
     faults.append(Fault(kind, start, end, metric))
@@ -75,7 +79,7 @@ def try_faults(
     params: stacked, [M, ...]. calibrations: by machine name.
   """
   settings, columns = config.detect, list(group.targets)
-  made = [inject_faults(machine, columns, config) for machine in group.machines]
+  made = [inject_faults(machine, columns, config, calibrations[machine.name].prior) for machine in group.machines]
   faulty = group._replace(machines=tuple(machine for machine, _ in made))
   centres = [calibrations[machine.name].centre for machine in group.machines]
   measured = part_errors(faulty, params, config, centres, ("check",))
@@ -83,9 +87,16 @@ def try_faults(
   for (machine, faults), (part,) in zip(made, measured, strict=True):
     calibration = calibrations[machine.name]
     by_metric = metric_scores(
-      part.errors, calibration.errors, part.filled, settings.rule, settings, config.model.variance_floor
+      part.errors,
+      calibration.errors,
+      part.filled,
+      settings.rule,
+      settings,
+      config.model.variance_floor,
+      of_columns(calibration.prior, group.targets),
     )
-    scores = row_scores(by_metric, part.rows, settings.rule, settings, step_seconds(machine, config))
+    step_s = step_seconds(machine, config)
+    scores = row_scores(by_metric, part.rows, settings.rule, settings, step_s, part.errors.surprise)
     alarms = part.rows[scores > calibration.threshold]
     injected, detected = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
     for fault in faults:

@@ -18,9 +18,12 @@ from mtad_jax.detect.calibration import (
   calibration_from_json,
   calibration_to_json,
 )
+from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.pot import describe
-from mtad_jax.train.fleet_file import StoredGroup, best_params
-from mtad_jax.train.workdir import CALIBRATION, CONFIG, read_json
+from mtad_jax.roles.prior import parse_prior, read_prior_text
+from mtad_jax.roles.role_models import resolve_priors
+from mtad_jax.train.fleet_file import StoredGroup
+from mtad_jax.train.workdir import CALIBRATION, CONFIG, PRIOR, read_json
 
 
 class CalibratedRun(NamedTuple):
@@ -39,6 +42,7 @@ def calibrate_run(
   run_id: str,
   excluded: tuple[str, ...] = (),
   tried: dict[str, Tried] | None = None,
+  given_prior: str | None = None,
 ) -> CalibratedRun:
   """Returns every machine's calibration, tried with faults; nothing is written.
 
@@ -46,13 +50,17 @@ def calibrate_run(
     groups: the prepared training data, in the order of `stored`.
     excluded: ranges that were left out beside the config's own, as the user wrote them, for the record.
     tried: is given each machine's held-out rows as the calibration scores them.
+    given_prior: text of a prior file, in place of the work directory's own.
   """
   found: dict[str, MachineCalibration] = {}
   steps = []
+  place = epath.Path(workdir) / PRIOR
+  text = given_prior if given_prior is not None else read_prior_text(workdir)
+  priors = resolve_priors(groups, parse_prior(text, place), config, place)
 
   def with_params(blocks: list[tuple[Group, StoredGroup]]) -> Iterator[tuple[Group, Any]]:
     for group, known in blocks:
-      params, step, remarks = best_params(workdir, config, known)
+      params, step, remarks = read_params(workdir, config, known, priors)
       for name, remark in remarks.items():
         print(f"{name}: {remark}", flush=True)
       steps.append(step)
@@ -62,10 +70,10 @@ def calibrate_run(
   pairs = zip(groups, stored, strict=True)
   for _, alike in groupby(pairs, lambda pair: (pair[1].metrics, pair[1].targets)):  # a role is pooled over its blocks
     blocks = list(alike)
-    found.update(calibrate_blocks(with_params(blocks), config, tried))
+    found.update(calibrate_blocks(with_params(blocks), config, tried, priors))
     # read again rather than kept: the blocks of a large fleet do not fit together
     for (group, known), step in zip(blocks, steps[-len(blocks) :], strict=True):
-      alive.update(try_faults(group, best_params(workdir, config, known, step)[0], found, config))
+      alive.update(try_faults(group, read_params(workdir, config, known, priors, step)[0], found, config))
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,
@@ -73,6 +81,7 @@ def calibrate_run(
     "run_mode": config.model.run_mode.value,
     "detect": to_dict(config.detect),
     "excluded": list(excluded),
+    "prior": text,
     "machines": {
       name: {**calibration_to_json(entry), "alive": alive[name]._asdict()} for name, entry in found.items()
     },
@@ -117,6 +126,8 @@ def calibration_faults(
   faults = []
   if about["run_id"] != run_id:
     faults.append(f"{file}: of run {about['run_id']}, this is {run_id}; run calibrate.py")
+  if about.get("prior", "") != read_prior_text(workdir):
+    faults.append(f"{file}: fitted with another {PRIOR} than there is now; run calibrate.py")
   wanted = json.loads(json.dumps(to_dict(config.detect)))  # lists for tuples, as in the file
   for name in ("rule", "largest_metrics", "smoothed_minutes", "gamma", "error_floor"):
     if about["detect"].get(name) != wanted[name]:

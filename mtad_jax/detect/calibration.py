@@ -4,18 +4,19 @@ Both are fitted on the calibration part; levels are measured from the fit part's
 or a row that chose the best state; on the check part nothing is fitted at all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import Config, DetectConfig, ScoringRule
+from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.fleet import Group, PreparedMachine
-from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
+from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.conformal import fit_conformal
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
 from mtad_jax.detect.held_out import HeldOut, measure_errors
 from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters, fit_pot, rate_of_alarms
+from mtad_jax.roles.prior import MetricPrior, know_nothing, of_columns
 
 MIN_OWN_ROWS = (
   30  # below, a mean and deviation per metric of a machine's own say nothing; the role's are used
@@ -52,12 +53,13 @@ class MachineCalibration(NamedTuple):
   """What scoring one machine needs beside its network.
 
   errors: the error distributions. centre: [F'] the metrics' means on the fit part, scaled, where `level` is measured
-  from. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
+  from. prior: of its F metrics. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
   initial: POT's initial quantile. num_rows: calibration rows of its own. pooled: what was pooled over the role.
   """
 
   errors: ErrorModel
   centre: np.ndarray
+  prior: MetricPrior
   usual: np.ndarray
   initial: float
   threshold: float
@@ -79,7 +81,7 @@ def calibrate_group(group: Group, params: Any, config: Config) -> dict[str, Mach
 
 def _run_rows(settings: DetectConfig, step_s: float | None) -> int:
   """Returns how many quiet rows part two alarms: more than one fault's smoothed score can be quiet in between."""
-  longest = smoothed_rows(settings, step_s)[-1] if settings.rule is ScoringRule.JOINT else 1
+  longest = smoothed_rows(settings, step_s)[-1] if settings.rule in SMOOTHED else 1
   return max(RUN_ROWS, longest)
 
 
@@ -103,13 +105,17 @@ def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings
 
 
 def calibrate_blocks(
-  blocks: Iterable[tuple[Group, Any]], config: Config, tried: dict[str, Tried] | None = None
+  blocks: Iterable[tuple[Group, Any]],
+  config: Config,
+  tried: dict[str, Tried] | None = None,
+  priors: Mapping[str, MetricPrior] | None = None,
 ) -> dict[str, MachineCalibration]:
   """Returns the calibration of each machine of all blocks, in their order.
 
   Args:
     blocks: of equal metrics and targets: (prepared machines, their stacked best parameters); taken one at a time, so
       that a generator need not hold the parameters of all.
+    priors: what is known of each machine's metrics, by its name; None: nothing.
     tried: is given each machine's calibration and check rows as the calibration scores them.
 
   Raises:
@@ -119,8 +125,14 @@ def calibrate_blocks(
   settings, floor = config.detect, config.model.variance_floor
   machines: list[PreparedMachine] = []
   held: list[HeldOut] = []
+  known: list[MetricPrior] = []
+  targets: tuple[int, ...] = ()
   for group, params in blocks:
     machines += group.machines
+    targets = group.targets
+    known += [
+      know_nothing(len(group.metrics)) if priors is None else priors[machine.name] for machine in group.machines
+    ]
     held += measure_errors(group, params, config)
   roles = [machine.role for machine in machines]
   models, scores, pooled = [], [], []
@@ -134,7 +146,9 @@ def calibrate_blocks(
     pooled.append("" if own else f"error distributions over {len(peers)} machines of role {machine.role}")
     own_part = held[i].calibration
     scores.append(
-      metric_scores(own_part.errors, models[i], own_part.filled, settings.rule, settings, floor)
+      metric_scores(
+        own_part.errors, models[i], own_part.filled, settings.rule, settings, floor, of_columns(known[i], targets)
+      )
     )
   found = {}
   for i, machine in enumerate(machines):
@@ -146,14 +160,22 @@ def calibrate_blocks(
       pooled[i] = "; ".join(filter(None, [pooled[i], note]))
     step_s = step_seconds(machine, config)
     by_peer = {
-      k: row_scores(scores[k], held[k].calibration.rows, settings.rule, settings, step_seconds(machines[k], config))
+      k: row_scores(
+        scores[k],
+        held[k].calibration.rows,
+        settings.rule,
+        settings,
+        step_seconds(machines[k], config),
+        held[k].calibration.errors.surprise,
+      )
       for k in peers
     }
     pot = _fit_threshold(machine.name, np.concatenate(list(by_peer.values())), step_s, settings)
     threshold = max(pot.threshold, SMALLEST_THRESHOLD)
     part = held[i].check
-    by_metric = metric_scores(part.errors, models[i], part.filled, settings.rule, settings, floor)
-    checked = row_scores(by_metric, held[i].check.rows, settings.rule, settings, step_s)
+    own_prior = of_columns(known[i], targets)
+    by_metric = metric_scores(part.errors, models[i], part.filled, settings.rule, settings, floor, own_prior)
+    checked = row_scores(by_metric, part.rows, settings.rule, settings, step_s, part.errors.surprise)
     if tried is not None:
       tried[machine.name] = Tried(
         rows=np.concatenate([held[i].calibration.rows, held[i].check.rows]),
@@ -168,6 +190,7 @@ def calibrate_blocks(
     found[machine.name] = MachineCalibration(
       errors=models[i],
       centre=held[i].centre,
+      prior=known[i],
       usual=np.concatenate([scores[k] for k in peers]).mean(axis=0),
       initial=pot.initial,
       threshold=threshold,
@@ -203,6 +226,7 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
     "pot": _plain(calibration.pot),
     "check": _plain(calibration.check),
     "centre": calibration.centre.tolist(),
+    "prior": {name: values.tolist() for name, values in calibration.prior._asdict().items()},
     "usual": calibration.usual.tolist(),
     "errors": model_to_json(calibration.errors),
   }
@@ -217,6 +241,11 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     centre=np.array(values["centre"], np.float64),
+    prior=MetricPrior(
+      np.array(values["prior"]["floor"], np.float64),
+      np.array(values["prior"]["is_ignored"], bool),
+      np.array(values["prior"]["direction"], np.int64),
+    ),
     usual=np.array(values["usual"], np.float64),
     initial=values["initial"],
     threshold=values["threshold"],

@@ -1,4 +1,4 @@
-"""From errors to per-metric scores, and from those to one score a row: the five rules.
+"""From errors to per-metric scores, and from those to one score a row: the rules.
 
 e is an error, u = max(0, |e| - mean |e|) / deviation of |e| its departure, mean and deviation those of the
 calibration part: each metric against its own error distribution (Garg et al. 2021). w = gamma / (1 + gamma) is the
@@ -7,6 +7,8 @@ below by 0, so that a row's score over its threshold has a meaning.
 - joint (default): u_f + u_r + u_l, u_l that of the level, the distance from the fit part's mean. A row's score is the
   sum over its K largest metrics (faults touch few of them; noise touches all), averaged with those of the rows
   before it over several lengths, as faults last.
+- density, of a role's mixture alone: the row's -log p(x) above the least it can be, averaged likewise; a metric's
+  score is its surprise given the other metrics (`roles/attribution.py`).
 The others sum over all metrics, and look at no other row:
 - standardised: (1 - w) u_f + w u_r.
 - surprise: (1 - w) r(z_f) + w r(z_r), r the two-sided tail surprise -log(2 min(Phi, 1 - Phi)); z_f the forecast
@@ -24,8 +26,10 @@ from scipy import special
 from mtad_jax.config import DetectConfig, ScoringRule
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments
 from mtad_jax.detect.row_outputs import SMALLEST_VARIANCE
+from mtad_jax.roles.prior import MetricPrior, know_nothing
 
 LOG_TWO = math.log(2.0)
+SMOOTHED = (ScoringRule.JOINT, ScoringRule.DENSITY)  # rules whose scores are means over several lengths
 
 
 def tail_surprise(z: np.ndarray) -> np.ndarray:
@@ -33,12 +37,12 @@ def tail_surprise(z: np.ndarray) -> np.ndarray:
   return -LOG_TWO - special.log_ndtr(-np.abs(z))
 
 
-def _standardised(errors: np.ndarray, moments: Moments, floor: float) -> np.ndarray:
+def _standardised(errors: np.ndarray, moments: Moments, floor: np.ndarray) -> np.ndarray:
   deviation = np.maximum(moments.absolute_deviation, floor)
   return np.maximum((np.abs(errors) - moments.absolute_mean[None, :]) / deviation[None, :], 0)
 
 
-def _forecast_part(errors: np.ndarray, moments: Moments, rule: ScoringRule, floor: float) -> np.ndarray:
+def _forecast_part(errors: np.ndarray, moments: Moments, rule: ScoringRule, floor: np.ndarray) -> np.ndarray:
   if rule is ScoringRule.STANDARDISED:
     return _standardised(errors, moments, floor)
   if rule is ScoringRule.SURPRISE:
@@ -52,7 +56,7 @@ def _reconstruction_part(
   log_variance: np.ndarray,
   moments: Moments,
   rule: ScoringRule,
-  floor: float,
+  floor: np.ndarray,
   variance_floor: float,
 ) -> np.ndarray:
   if rule is ScoringRule.STANDARDISED:
@@ -72,6 +76,7 @@ def metric_scores(
   rule: ScoringRule,
   settings: DetectConfig,
   variance_floor: float,
+  prior: MetricPrior | None = None,
 ) -> np.ndarray:
   """Returns the per-metric scores [T, F'] float64, at least 0, NaN where a row has no window.
 
@@ -80,10 +85,23 @@ def metric_scores(
     filled: [T, F'] bool, True where the actual value was not seen; its metric then scores 0: an invented
       value accuses nobody.
     rule: see the module's head. variance_floor: of the decoder, scaled units squared.
+    prior: what is known of the F' metrics; None: nothing. Its floors hold where a deviation is measured in: not in
+      raw and gamma, whose errors are taken as they are.
+
+  Raises:
+    ValueError: rule density without a role's mixture.
   """
+  known = know_nothing(filled.shape[1]) if prior is None else prior
+  floor = np.maximum(settings.error_floor, known.floor)
+  silent = filled | known.is_ignored[None, :]
+  errors = _without_harmless(errors, known.direction)
+  if rule is ScoringRule.DENSITY:
+    if errors.attribution is None:
+      raise ValueError("rule density: there is no mixture of the role; config.model.detector is role_mixture then")
+    return np.where(silent, 0.0, errors.attribution)
   if rule is ScoringRule.JOINT:
-    total = _joint(errors, model, settings.error_floor)
-    return np.where(filled & ~np.isnan(total), 0.0, total)
+    total = _joint(errors, model, floor)
+    return np.where(silent & ~np.isnan(total), 0.0, total)
   weight = settings.gamma / (1 + settings.gamma)
   if errors.forecast is None or errors.reconstruction is None or rule is ScoringRule.RAW:
     weights = (1.0, 1.0)
@@ -91,7 +109,7 @@ def metric_scores(
     weights = (1 - weight, weight)
   parts = []
   if errors.forecast is not None and model.forecast is not None:
-    part = _forecast_part(errors.forecast, model.forecast, rule, settings.error_floor)
+    part = _forecast_part(errors.forecast, model.forecast, rule, floor)
     parts.append(weights[0] * part)
   if (
     errors.reconstruction is not None and errors.log_variance is not None and model.reconstruction is not None
@@ -101,15 +119,28 @@ def metric_scores(
       errors.log_variance,
       model.reconstruction,
       rule,
-      settings.error_floor,
+      floor,
       variance_floor,
     )
     parts.append(weights[1] * part)
   total = np.sum(parts, axis=0)
-  return np.where(filled & ~np.isnan(total), 0.0, total)
+  return np.where(silent & ~np.isnan(total), 0.0, total)
 
 
-def _joint(errors: Errors, model: ErrorModel, floor: float) -> np.ndarray:
+def _without_harmless(errors: Errors, direction: np.ndarray) -> Errors:
+  """Returns the errors with those that go the way that does not matter set to 0; direction: [F'], `MetricPrior`'s."""
+  if not np.any(direction):
+    return errors
+
+  def cut(part: np.ndarray | None) -> np.ndarray | None:
+    return None if part is None else np.where(part * direction[None, :] < 0, 0.0, part)
+
+  return errors._replace(
+    forecast=cut(errors.forecast), reconstruction=cut(errors.reconstruction), level=np.asarray(cut(errors.level))
+  )
+
+
+def _joint(errors: Errors, model: ErrorModel, floor: np.ndarray) -> np.ndarray:
   parts = [
     _standardised(part, moments, floor)
     for part, moments in (
@@ -134,18 +165,29 @@ def smoothed_rows(settings: DetectConfig, step_s: float | None) -> tuple[int, ..
 
 
 def row_scores(
-  scores: np.ndarray, rows: np.ndarray, rule: ScoringRule, settings: DetectConfig, step_s: float | None
+  scores: np.ndarray,
+  rows: np.ndarray,
+  rule: ScoringRule,
+  settings: DetectConfig,
+  step_s: float | None,
+  surprise: np.ndarray | None = None,
 ) -> np.ndarray:
   """Returns one score a row [N] from per-metric scores [N, F'] without NaN; see the module's head.
 
   Args:
     rows: [N] the rows' numbers, rising. A row missing among them is left out of the means of those after it.
     step_s: as `smoothed_rows`.
+    surprise: [N] of the rows, which rule density reads in place of the metrics' scores.
   """
-  if rule is not ScoringRule.JOINT:
+  if rule not in SMOOTHED:
     return np.sum(scores, axis=1)
-  num_largest = min(settings.largest_metrics, scores.shape[1])
-  sums = np.sum(np.partition(scores, scores.shape[1] - num_largest, axis=1)[:, -num_largest:], axis=1)
+  if rule is ScoringRule.DENSITY:
+    if surprise is None:
+      raise ValueError("rule density: the rows' surprise is missing")
+    sums = surprise
+  else:
+    num_largest = min(settings.largest_metrics, scores.shape[1])
+    sums = np.sum(np.partition(scores, scores.shape[1] - num_largest, axis=1)[:, -num_largest:], axis=1)
   if not len(rows):
     return sums
   series = np.full(int(rows[-1]) - int(rows[0]) + 1, np.nan)

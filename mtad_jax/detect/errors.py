@@ -17,12 +17,15 @@ class Errors(NamedTuple):
   forecast: actual - forecast. reconstruction: actual - mean. log_variance: of the reconstruction, natural log.
   level: actual - the metric's mean on the fit part, the error of who expects nothing but what was usual: it lasts as
   long as a fault does, where a forecast soon follows the fault. Every row has one.
+  surprise: [T], attribution: [T, F'], of a role's mixture; no errors, and taken as they are.
   """
 
   forecast: np.ndarray | None
   reconstruction: np.ndarray | None
   log_variance: np.ndarray | None
   level: np.ndarray
+  surprise: np.ndarray | None = None
+  attribution: np.ndarray | None = None
 
 
 class Moments(NamedTuple):
@@ -49,7 +52,10 @@ def find_errors(actual: np.ndarray, outputs: RowOutputs, centre: np.ndarray) -> 
   forecast = None if outputs.forecast is None else exact - outputs.forecast
   if outputs.reconstruction is None or outputs.variance is None:
     return Errors(forecast, None, None, level)
-  return Errors(forecast, exact - outputs.reconstruction, np.log(outputs.variance.astype(np.float64)), level)
+  log_variance = np.log(outputs.variance.astype(np.float64))
+  return Errors(
+    forecast, exact - outputs.reconstruction, log_variance, level, outputs.surprise, outputs.attribution
+  )
 
 
 def take_rows(errors: Errors, rows: np.ndarray) -> Errors:

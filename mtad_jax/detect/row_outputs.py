@@ -18,6 +18,7 @@ from mtad_jax.config import Config, RunMode
 from mtad_jax.data.windows import gather_windows
 from mtad_jax.model.network import apply
 from mtad_jax.model.precision import matmul_precision
+from mtad_jax.roles.attribution import Explained, Scorer, explain_series
 from mtad_jax.train.mesh import BATCH, MACHINES, make_mesh, to_mesh
 
 SMALLEST_VARIANCE = 1e-12  # scaled units squared; stands in where the decoder's floor is switched off
@@ -26,12 +27,16 @@ SMALLEST_VARIANCE = 1e-12  # scaled units squared; stands in where the decoder's
 class RowOutputs(NamedTuple):
   """One machine's outputs in scaled units, [T, F'] float32, NaN in rows below W; None where the mode has none.
 
-  forecast: of the row. reconstruction, variance: mean and variance of the row under the decoder.
+  forecast: of the row. reconstruction, variance: mean and variance of the row under the decoder, or of each metric
+  given the others under a role's mixture; of which alone surprise [T] and attribution [T, F'] are: see
+  `roles/attribution.py`.
   """
 
   forecast: np.ndarray | None
   reconstruction: np.ndarray | None
   variance: np.ndarray | None
+  surprise: np.ndarray | None = None
+  attribution: np.ndarray | None = None
 
 
 def expect_constants(outputs: RowOutputs, is_constant: np.ndarray, variance_floor: float) -> RowOutputs:
@@ -51,8 +56,10 @@ def expect_constants(outputs: RowOutputs, is_constant: np.ndarray, variance_floo
     return np.where(is_constant[None, :] & ~np.isnan(values), np.float32(constant), values)
 
   floor = max(variance_floor, SMALLEST_VARIANCE)
-  return RowOutputs(
-    replaced(outputs.forecast, 0.0), replaced(outputs.reconstruction, 0.0), replaced(outputs.variance, floor)
+  return outputs._replace(
+    forecast=replaced(outputs.forecast, 0.0),
+    reconstruction=replaced(outputs.reconstruction, 0.0),
+    variance=replaced(outputs.variance, floor),
   )
 
 
@@ -91,15 +98,17 @@ def make_forward(
 def compute_row_outputs(
   params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int
 ) -> list[RowOutputs]:
-  """Returns each machine's outputs, computed on all devices of this process.
+  """Returns each machine's outputs, computed on all devices of this process; a role's mixture uses one of them.
 
   Args:
-    params: stacked parameters, [M, ...] leaves.
+    params: stacked parameters, [M, ...] leaves; or stacked `Scorer`s.
     series: M arrays [T_i, F] float32, scaled; T_i may differ, and be below W.
     config: run mode, window and score_batch are read.
     num_targets: F'.
   """
   window, batch = config.model.window_size, config.detect.score_batch
+  if isinstance(params, Scorer):
+    return [_mixture_outputs(found) for found in explain_series(params, series, batch)]
   lengths = [len(x) for x in series]
   # one length class per power of two, so that a new fleet seldom means a new program
   longest = 1 << max(window, *lengths).bit_length()
@@ -122,6 +131,12 @@ def compute_row_outputs(
     _collect(waiting, found)
   stacked = [np.concatenate(parts, axis=1) if parts else None for parts in found]  # [M, rows - W + 1, F']
   return [_align(stacked, i, length, window, num_targets, config) for i, length in enumerate(lengths)]
+
+
+def _mixture_outputs(found: Explained) -> RowOutputs:
+  expected = found.expected.astype(np.float32)
+  variance = np.maximum(found.variance, SMALLEST_VARIANCE).astype(np.float32)
+  return RowOutputs(None, expected, variance, found.surprise, found.attribution)
 
 
 def _collect(batch: _Batch, found: list[list[np.ndarray]]) -> None:

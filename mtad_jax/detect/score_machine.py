@@ -12,6 +12,7 @@ from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import find_errors
 from mtad_jax.detect.row_outputs import RowOutputs, expect_constants
+from mtad_jax.roles.prior import of_columns
 
 BAND_DEVIATIONS = 3.0  # half width of the expected band, calibration deviations of the signed error
 
@@ -76,13 +77,17 @@ def score_rows(
     outputs, preparation.scaler.is_constant[columns], config.model.variance_floor
   )
   errors = find_errors(actual, outputs, calibration.centre)
+  prior = of_columns(calibration.prior, targets)
   by_rule = {}
   for rule in ScoringRule:
+    if rule is ScoringRule.DENSITY and errors.surprise is None:
+      continue
     found = metric_scores(
-      errors, calibration.errors, filled[:, columns], rule, config.detect, config.model.variance_floor
+      errors, calibration.errors, filled[:, columns], rule, config.detect, config.model.variance_floor, prior
     )
     on_grid = np.full(len(filled), np.nan)
-    on_grid[rows] = row_scores(found[rows], rows, rule, config.detect, step_s)
+    surprise = None if errors.surprise is None else errors.surprise[rows]
+    on_grid[rows] = row_scores(found[rows], rows, rule, config.detect, step_s, surprise)
     by_rule[rule.value] = on_grid[here][split.row_to_grid]
     if rule is config.detect.rule:
       chosen = np.where(valid[:, None], found, np.nan)[here][split.row_to_grid]

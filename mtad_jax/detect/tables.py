@@ -29,6 +29,7 @@ SCORES = pa.schema(
     ("is_anomaly", pa.bool_()),
     ("valid", pa.bool_()),
     ("score_joint", pa.float64()),
+    ("score_density", pa.float64()),
     ("score_standardised", pa.float64()),
     ("score_surprise", pa.float64()),
     ("score_gamma", pa.float64()),

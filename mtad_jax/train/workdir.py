@@ -1,7 +1,8 @@
 """The work directory: which file holds what, and whole-or-nothing writing of its JSON files.
 
 config.json (resolved settings), run.json (run id, source of the data, versions), fleet.json (groups, machines,
-scalers, parts, notes), checkpoints/group-N, metrics.jsonl, calibration.json, scores, report. Paths may be on
+scalers, parts, notes), checkpoints/group-N, metrics.jsonl, calibration.json, prior.toml,
+role_mixtures.npz, scores, report. Paths may be on
 gs:// where the libraries allow it.
 """
 
@@ -16,9 +17,10 @@ from mtad_jax.config import Config, loads
 
 CONFIG, RUN, FLEET, CALIBRATION = "config.json", "run.json", "fleet.json", "calibration.json"
 CHECKPOINTS = "checkpoints"
+PRIOR = "prior.toml"
 # What write_whole, the tables of scores and the metrics file call their files until they are whole.
 _LITTER = re.compile(
-  r"\.[^.]+\.(json|csv)\.[0-9a-f]{8}|\.[a-z_]+\.[0-9a-f]{8}\.parquet|\.metrics\.jsonl\.new"
+  r"\.[^.]+\.(json|csv|toml|npz)\.[0-9a-f]{8}|\.[a-z_]+\.[0-9a-f]{8}\.parquet|\.metrics\.jsonl\.new"
 )
 
 
