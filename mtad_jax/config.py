@@ -61,6 +61,7 @@ class DataConfig:
   machines: tuple[str, ...] = ()  # only these; empty: all
   target_metrics: tuple[str, ...] = ()  # names, or indices from 0 as text; empty: all
   exclude: tuple[str, ...] = ()  # MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *
+  train_from: tuple[str, ...] = ()  # first training ROW or TIME, of all machines, or MACHINE:ROW, MACHINE:TIME
   sampling_step_s: float = 0.0  # seconds; 0: the median step of the training timestamps
   max_filled_share: float = 0.5  # a window with a larger share of filled values is neither trained on nor scored
   accept_constant: bool = False  # a machine whose every metric is constant is trained on all the same

@@ -20,6 +20,7 @@ FREE = {
   "data.machines",
   "data.target_metrics",
   "data.exclude",
+  "data.train_from",
   "data.accept_constant",
   "data.clean",
   "train.guard",
