@@ -14,9 +14,13 @@ from typing import BinaryIO
 from mtad_jax.alerts.delivered import Delivered
 from mtad_jax.alerts.told_event import ToldEvent, as_json
 
+_BEGIN = b'{"event_id": '  # of every line; what is cut short and begins otherwise is not ours to cut off
+
 
 def _from_line(line: bytes) -> ToldEvent:
   values = json.loads(line)
+  if not isinstance(values, dict):
+    raise ValueError(f"a {type(values).__name__}")
   causes = tuple((cause["metric"], cause["contribution"]) for cause in values.pop("contributors"))
   return ToldEvent(**values, contributors=causes)
 
@@ -27,6 +31,8 @@ def _recover(file: BinaryIO, path: Path, told: Delivered) -> None:
   end = 0
   for number, line in enumerate(file, 1):
     if not line.endswith(b"\n"):
+      if not (line.startswith(_BEGIN) or _BEGIN.startswith(line)):
+        raise ValueError(f"{path}, line {number}: no event of alert.py, and no end of line; give another file")
       break
     try:
       told.add(_from_line(line))
