@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
       values[start : start + length, 0] += change
     for split, rows in (("train", slice(0, NUM_ROWS)), ("test", slice(NUM_ROWS, None))):
       fleets.write_csv(root / "fleet" / split / f"{name}.csv", WEB, values[rows], hours[rows])
-  steps = ("--config.train.num_train_steps=40", "--config.detect.min_calibration_rows=100")
+  steps = ("--config.train.num_train_steps=10", "--config.detect.min_calibration_rows=100")
   succeeded(run_here("train.py", *TINY, *steps, f"--source={root / 'fleet'}", f"--workdir={root / 'run'}"))
   return root / "run"
 
@@ -60,7 +60,7 @@ def told(stdout: str) -> dict[str, list[tuple[str, int, int]]]:
   raise AssertionError(f"no sum in {stdout}")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["plain", "shaped", pytest.param("merged", marks=pytest.mark.slow)])
 def test_a_preview_tells_the_events_that_are_then_raised(run: Path, tmp_path: Path, shape: str) -> None:
   workdir = Path(shutil.copytree(run, tmp_path / "run"))
   before = fleets.files_of(workdir)
