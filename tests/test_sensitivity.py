@@ -107,6 +107,13 @@ def test_levels_follow_the_two_thresholds(run: Path, tmp_path: Path) -> None:
   assert above.sum() > scores["is_anomaly"].sum() > 0
   assert not (above & ~covered).any()
   np.testing.assert_array_equal(scores["is_anomaly"], scores["valid"] & (scores["score"] > scores["threshold"]))
+  lines, text = tmp_path / "events.jsonl", tmp_path / "mtad.prom"
+  outlets = (f"--scores={folder}", f"--jsonl={lines}", f"--prometheus={text}")
+  succeeded(run_here("alert.py", f"--workdir={workdir}", *outlets))
+  told = [json.loads(line) for line in lines.read_text().splitlines()]
+  assert sorted(event["event_id"] for event in told) == sorted(events["event_id"])
+  assert {event["run_id"] for event in told} == {json.loads((workdir / "run.json").read_text())["run_id"]}
+  assert f'mtad_valid{{machine="{NAMES[0]}"}} 1.0' in text.read_text().splitlines()
 
 
 def test_without_warnings_every_event_is_critical_and_a_given_rate_goes_before_a_sensitivity(
