@@ -92,6 +92,8 @@ def test_levels_follow_the_two_thresholds(run: Path, tmp_path: Path) -> None:
     assert entry["pot"]["expected_alarms_per_week"] == pytest.approx(0.25)
     assert entry["warning"]["pot"]["expected_alarms_per_week"] == pytest.approx(7.0)
     assert entry["warning"]["check"]["num_alarm_rows"] >= entry["check"]["num_alarm_rows"]
+  shown = succeeded(run_here("inspect_checkpoint.py", f"--workdir={workdir}")).stdout
+  assert all(f"{name}: warning above " in shown for name in NAMES)
   succeeded(run_here("score.py", f"--workdir={workdir}", "--split=train"))
   folder = workdir / "scores" / "train"
   scores, events = read_table(folder / "scores.parquet"), read_table(folder / "events.parquet")
