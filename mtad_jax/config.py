@@ -77,6 +77,7 @@ class DataConfig:
   machines: tuple[str, ...] = ()  # only these; empty: all
   target_metrics: tuple[str, ...] = ()  # names, or indices from 0 as text; empty: all
   exclude: tuple[str, ...] = ()  # MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *
+  train_from: tuple[str, ...] = ()  # first training ROW or TIME, of all machines, or MACHINE:ROW, MACHINE:TIME
   sampling_step_s: float = 0.0  # seconds; 0: the median step of the training timestamps
   max_filled_share: float = 0.5  # a window with a larger share of filled values is neither trained on nor scored
   accept_constant: bool = False  # a machine whose every metric is constant is trained on all the same
@@ -179,8 +180,16 @@ class DetectConfig:
   threshold: str = "pot"  # pot: extreme values; conformal: a rank of the calibration scores
   pot_q: float = 1e-4  # promised share of alarm rows on normal data
   alarms_per_week: float = 0.0  # in place of pot_q: promised alarms of a machine in a week of normal data; 0: pot_q
+  sensitivity: str = "given"  # of critical events: sensitive, normal, insensitive; given: alarms_per_week or pot_q
+  warning: str = "off"  # a second level below it: sensitive, normal, insensitive
+  critical_alarms_per_week: tuple[float, ...] = (1.0, 0.25, 0.05)  # of a machine: sensitive, normal, insensitive
+  warning_alarms_per_week: tuple[float, ...] = (7.0, 2.0, 0.5)
   merge_gap_rows: int = 5  # alarms closer than this are one event
   min_event_rows: int = 1
+  alarm_checks: int = 1  # an event begins where so many ...
+  alarm_window_checks: int = 1  # ... of so many scored rows, the last one among them, are above the threshold
+  release_ratio: float = 1.0  # an event goes on until the score falls to this share of the threshold
+  cooldown_rows: int = 0  # what would begin within so many rows after an event's end goes on with that event
   event_margin_rows: int = 20  # rows around an event kept in metric_scores.parquet
   score_batch: int = 256  # windows per machine and dispatch
 

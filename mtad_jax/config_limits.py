@@ -70,6 +70,10 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "detect.alarms_per_week": (0, None),
   "detect.merge_gap_rows": (0, None),
   "detect.min_event_rows": (1, None),
+  "detect.alarm_checks": (1, None),
+  "detect.alarm_window_checks": (1, 1_000_000),
+  "detect.release_ratio": (0.01, 1),
+  "detect.cooldown_rows": (0, None),
   "detect.event_margin_rows": (0, None),
   "detect.score_batch": (1, None),
   "evaluate.early_hit_rows": (0, None),
@@ -78,10 +82,13 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "evaluate.pca_variance": (0.01, 1),
   "evaluate.vus_buffer_rows": (0, 10_000),
 }
+SENSITIVITIES = ("sensitive", "normal", "insensitive")  # as settings of alarms a week have their numbers
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),
   "data.counters": ("auto", "none"),
   "detect.threshold": ("pot", "conformal"),
+  "detect.sensitivity": ("given", *SENSITIVITIES),
+  "detect.warning": ("off", *SENSITIVITIES),
   "train.schedule": ("linear", "cosine", "exponential"),
 }
 
@@ -89,6 +96,29 @@ CHOICES: dict[str, tuple[str, ...]] = {
 def _lookup(config: Any, path: str) -> Any:
   group, name = path.split(".")
   return getattr(getattr(config, group), name)
+
+
+def _check_alarms(detect: Any) -> None:
+  for name in ("critical_alarms_per_week", "warning_alarms_per_week"):
+    rates = getattr(detect, name)
+    if len(rates) != 3 or not rates[0] > rates[1] > rates[2] > 0:
+      raise ValueError(
+        f"config.detect.{name}: {rates!r}: three falling numbers above 0 are wanted, of {', '.join(SENSITIVITIES)}"
+      )
+  if detect.alarm_checks > detect.alarm_window_checks:
+    raise ValueError(
+      f"config.detect.alarm_checks: {detect.alarm_checks} of alarm_window_checks {detect.alarm_window_checks}"
+      " can never be above; at most as many are allowed"
+    )
+  if detect.warning == "off" or detect.sensitivity == "given":
+    return
+  warnings = detect.warning_alarms_per_week[SENSITIVITIES.index(detect.warning)]
+  criticals = detect.critical_alarms_per_week[SENSITIVITIES.index(detect.sensitivity)]
+  if warnings <= criticals:
+    raise ValueError(
+      f"config.detect.warning: {detect.warning} is {warnings:g} alarms a week, critical {detect.sensitivity} is"
+      f" {criticals:g}; warnings must come more often"
+    )
 
 
 def check_limits(config: Any) -> None:
@@ -114,6 +144,7 @@ def check_limits(config: Any) -> None:
   lengths = config.detect.smoothed_minutes
   if not lengths or min(lengths) < 1:
     raise ValueError(f"config.detect.smoothed_minutes: {lengths!r}: one number or more, each 1 and above, is wanted")
+  _check_alarms(config.detect)
   data = config.data
   total = data.fit_share + data.validation_share + data.calibration_share + data.check_share
   if abs(total - 1.0) > 1e-6:

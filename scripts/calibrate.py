@@ -2,6 +2,8 @@
 
 python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
 python scripts/calibrate.py --workdir=RUNDIR --alarms_per_week=2 --preview     # tries it, writes nothing
+python scripts/calibrate.py --workdir=RUNDIR --sensitivity=normal --warning=sensitive --preview
+python scripts/calibrate.py --workdir=RUNDIR --alarm_checks=3 --alarm_window_checks=5 --release_ratio=0.8
 """
 
 import host
@@ -13,7 +15,8 @@ from program import UsageError, run
 from mtad_jax.config import Config, dumps, freeze, to_dict
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
 from mtad_jax.detect.calibration import Tried
-from mtad_jax.explain.preview import previews
+from mtad_jax.detect.parameters import read_params
+from mtad_jax.explain.preview import Preview, preview_group, preview_lines
 from mtad_jax.roles.prior import read_text
 from mtad_jax.train.workdir import CALIBRATION, CONFIG, PRIOR, write_json, write_whole
 
@@ -23,6 +26,16 @@ flags.DEFINE_string("data_dir", None, "where the training data lie now; default:
 flags.DEFINE_string("source", None, "in place of --data_dir: a folder of raw files")
 flags.DEFINE_float("pot_q", None, "promised share of alarm rows on normal data")
 flags.DEFINE_float("alarms_per_week", None, "promised alarms of a machine and week of normal data; 0: by pot_q")
+flags.DEFINE_string(
+  "sensitivity", None, "of critical events: sensitive, normal or insensitive; given: by --alarms_per_week or --pot_q"
+)
+flags.DEFINE_string("warning", None, "a second level below it: off, sensitive, normal or insensitive")
+flags.DEFINE_integer("merge_gap_rows", None, "alarms closer than this are one event")
+flags.DEFINE_integer("min_event_rows", None, "alarm rows that an event has at least")
+flags.DEFINE_integer("alarm_checks", None, "an event begins where so many ...")
+flags.DEFINE_integer("alarm_window_checks", None, "... of so many scored rows are above the threshold")
+flags.DEFINE_float("release_ratio", None, "an event goes on until the score falls to this share of the threshold")
+flags.DEFINE_integer("cooldown_rows", None, "what would begin so soon after an event goes on with that event")
 flags.DEFINE_bool("preview", False, "write nothing; tell what these settings would have raised in the last week")
 flags.DEFINE_string("threshold", None, "pot or conformal")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
@@ -35,12 +48,20 @@ flags.DEFINE_string("prior", None, "what experts know of metrics: a TOML file; k
 flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the calibration; see train.py")
 
 
+_FIELDS = [
+  *("pot_q", "alarms_per_week", "sensitivity", "warning", "threshold", "initial_quantile", "error_floor", "gamma"),
+  *("rule", "largest_metrics", "merge_gap_rows", "min_event_rows", "alarm_checks", "alarm_window_checks"),
+  *("release_ratio", "cooldown_rows"),
+]
+
+
 def _changed(config: Config) -> Config:
   tree = to_dict(config)
-  fields = ("pot_q", "alarms_per_week", "threshold", "initial_quantile", "error_floor", "gamma", "rule")
-  for name in (*fields, "largest_metrics"):
+  for name in _FIELDS:
     if FLAGS[name].value is not None:
       tree["detect"][name] = FLAGS[name].value
+  if FLAGS.sensitivity is None and not (FLAGS.pot_q is None and FLAGS.alarms_per_week is None):
+    tree["detect"]["sensitivity"] = "given"  # which would go before them
   if FLAGS.pot_q is not None and FLAGS.alarms_per_week is None:
     tree["detect"]["alarms_per_week"] = 0.0  # which would go before it
   if FLAGS.smoothed_minutes is not None:
@@ -74,9 +95,13 @@ def _calibrate() -> int:
     FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude), tried, prior
   )
   if FLAGS.preview:
-    metrics = {m.name: [g.metrics[i] for i in g.targets] for g in opened.groups for m in g.machines}
     series = {machine.name: machine.train for machine in machines}
-    print("\n".join(previews(calibrated.machines, tried, metrics, series, config.detect)))
+    previews: list[Preview] = []
+    for group, step in zip(opened.groups, calibrated.content["checkpoint_steps"], strict=True):
+      priors = {machine.name: calibrated.machines[machine.name].prior for machine in group.machines}
+      params, _, _ = read_params(FLAGS.workdir, config, group, priors, step)
+      previews += preview_group(group, params, series, calibrated.machines, tried, config)
+    print("\n".join(preview_lines(previews)))
   else:
     if prior is not None:
       write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)

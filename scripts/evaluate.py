@@ -15,7 +15,7 @@ from absl import flags
 from etils import epath
 from program import run
 
-from mtad_jax.config import Config
+from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.machine import Machine
 from mtad_jax.evaluate.floors import FLOORS, available_floors, check_floors
 from mtad_jax.evaluate.inputs import common_scores, read_rankings, read_scores, scored_machines
@@ -41,6 +41,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "prepared datasets, where they h
 _SOURCE = flags.DEFINE_string(
   "source", "", "the fleet folder that score.py --source scored, with --scores its tables"
 )
+
+
+# what shapes the events that score.py raises, beside merging and a minimum length, which figures here follow too
+_NOT_COUNTED = ("warning", "alarm_checks", "release_ratio", "cooldown_rows")
 
 
 def _settings(config: Config) -> Config:
@@ -92,6 +96,10 @@ def main() -> None:
     print(f"score {name} left out: {reason}")
   for name, reason in floors_left_out.items():
     print(f"floor {name} left out: {reason}")
+  shaped = [name for name in _NOT_COUNTED if getattr(config.detect, name) != getattr(DetectConfig(), name)]
+  if shaped:
+    told = ", ".join(f"detect.{name} {getattr(config.detect, name)!r}" for name in shaped)
+    print(f"events counted here are runs above the critical threshold, merged; without {told}")
   if rankings is None:
     print(f"causes not evaluated: no segments.parquet in {folder}")
   print(f"\n{folder / 'evaluation.json'}")

@@ -211,6 +211,8 @@ def threshold_facts(opened: Run, workdir: str, machine: str | None) -> dict[str,
       if found is not None:
         entry |= {"threshold": found.threshold, "initial": found.initial, "status": found.pot.status}
         entry |= {"num_rows": found.num_rows, "pooled": found.pooled}
+        if found.warning is not None:
+          entry["warning"] = found.warning.threshold
       facts["machines"].append(entry)
       if machine:
         facts["metrics"] = _metric_table(group, stored, found)

@@ -174,6 +174,7 @@ def threshold_lines(facts: dict[str, Any]) -> list[str]:
       ],
     )
     lines += [f"  {m['name']}: NO THRESHOLD" for m in facts["machines"] if m["threshold"] is None]
+    lines += [f"  {m['name']}: warning above {number(m['warning'])}" for m in facts["machines"] if "warning" in m]
     lines += [f"  {m['name']}: pooled: {m['pooled']}" for m in facts["machines"] if m.get("pooled")]
   if not facts["metrics"]:
     return lines

@@ -21,13 +21,13 @@ from mtad_jax.data.machine import Machine, Series
 from mtad_jax.data.preparation import PreparedSplit, apply_preparation, own_values
 from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
 from mtad_jax.detect.calibration import MachineCalibration
+from mtad_jax.detect.events import Event
 from mtad_jax.detect.original_export import write_original
 from mtad_jax.detect.parameters import read_params
-from mtad_jax.detect.row_outputs import compute_row_outputs
-from mtad_jax.detect.score_machine import ScoredRows, score_rows, with_context
+from mtad_jax.detect.score_machine import ScoredRows, score_machines
 from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.evaluate.segments import segments_of
-from mtad_jax.explain.event_list import list_events, near_events, rank_segments
+from mtad_jax.explain.event_list import count_events, list_events, near_events, rank_segments
 from mtad_jax.train.fleet_file import StoredGroup, StoredMachine
 
 FLAGS = flags.FLAGS
@@ -120,10 +120,10 @@ def _write_machine(
   calibration: MachineCalibration,
   metrics: tuple[str, ...],
   config: Config,
-) -> int:
-  """Writes one machine's rows to all tables; returns the number of its events."""
+) -> list[Event]:
+  """Writes one machine's rows to all tables; returns its events."""
   num_rows, times = len(scored.score), machine.test.timestamps
-  names = [machine.name] * num_rows
+  names, warning = [machine.name] * num_rows, calibration.warning
   writers["scores"].write(
     {
       "machine": names,
@@ -137,9 +137,10 @@ def _write_machine(
       "valid": scored.valid,
       **{f"score_{rule}": values for rule, values in scored.by_rule.items()},
       **({} if machine.labels is None else {"label": machine.labels}),
+      **({} if warning is None else {"threshold_warning": np.full(num_rows, warning.threshold)}),
     }
   )
-  events = list_events(machine.name, scored, calibration.usual, metrics, times, config.detect)
+  events = list_events(machine.name, scored, calibration, metrics, times, config.detect)
   if events:
     columns = {name: [getattr(event, name) for event in events] for name in events[0]._fields}
     columns["contributors"] = [
@@ -168,7 +169,7 @@ def _write_machine(
         "metrics": rank_segments(scored, segments, calibration.usual, metrics),
       }
     )
-  return len(events)
+  return events
 
 
 def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, _Tail]:
@@ -202,24 +203,26 @@ def _score_group(
   params = jax.tree.map(lambda leaf: leaf[np.array(lanes)], params)
   members = [group.machines[i] for i in lanes]
   prepared = [_prepare(stored, machines[stored.name], config, tails.get(stored.name)) for stored in members]
-  contexts = [tails[stored.name].split if stored.name in tails else None for stored in members]
-  window = config.model.window_size
-  series = [
-    with_context(split, context, window) for (_, split), context in zip(prepared, contexts, strict=True)
-  ]
-  outputs = compute_row_outputs(params, series, config, len(group.targets))
+  all_scored = score_machines(
+    [split for _, split in prepared],
+    params,
+    group.targets,
+    [stored.preparation for stored in members],
+    [calibrations[stored.name] for stored in members],
+    config,
+    [tails[stored.name].split if stored.name in tails else None for stored in members],
+  )
   metrics = tuple(group.metrics[i] for i in group.targets)
   lines = []
-  for stored, (machine, split), context, output in zip(members, prepared, contexts, outputs, strict=True):
+  for stored, (machine, split), scored in zip(members, prepared, all_scored, strict=True):
     calibration = calibrations[machine.name]
-    scored = score_rows(split, output, group.targets, stored.preparation, calibration, config, context)
     # what a person compares with the expected band is what was there: not clipped, and null where missing
     actual = own_values(stored.preparation, machine.test)[:, list(group.targets)]
     scored = scored._replace(actual=actual)
-    count = _write_machine(writers, machine, scored, calibration, metrics, config)
+    events = _write_machine(writers, machine, scored, calibration, metrics, config)
     if FLAGS.export == "original":
       write_original(folder / "original" / machine.name, scored, calibration.threshold, metrics)
-    told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count} events"
+    told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"
     told += f", {scored.is_anomaly.sum() / max(scored.valid.sum(), 1):.2%} of rows above the threshold"
     outside = sorted(zip(split.outside_share, stored.preparation.metrics, strict=True), reverse=True)[:3]
     worst = ", ".join(f"{name} {share:.0%}" for share, name in outside if share >= 0.005)

@@ -2,6 +2,7 @@
 
 python scripts/train.py --config=configs/smd.py:cpu --data_dir=DATADIR --workdir=RUNDIR
 python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --exclude='web-1:0-500'
+python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --train_from=2026-03-01T06:00
 python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RUNDIR --warm_start=LASTWEEK
 python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
 srun python scripts/train.py ... --distributed      (or on every host of a TPU pod, in every pod of a Kubernetes job)
@@ -67,6 +68,7 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_string("prior", None, "what experts know of metrics: a TOML file; kept as the run's prior.toml")
 flags.DEFINE_multi_string("exclude", [], "MACHINE:START-END rows or MACHINE:TIME/TIME; MACHINE may be *")
+flags.DEFINE_multi_string("train_from", [], "first training ROW or TIME of all, or MACHINE:ROW, MACHINE:TIME")
 
 
 def describe_groups(groups: list[Group]) -> list[str]:
@@ -90,6 +92,8 @@ def describe_groups(groups: list[Group]) -> list[str]:
         if notes[name]:
           shown = ", ".join(notes[name][:6]) + (", ..." if len(notes[name]) > 6 else "")
           told.append(f"{len(notes[name])} {name.replace('_', ' ')}: {shown}")
+      if notes["first_row"]:
+        told.append(f"trained from row {notes['first_row']} on")
       if notes["excluded_rows"]:
         told.append(f"{notes['excluded_rows']} rows excluded")
       told.append(f"gap {notes['gap_rows']} rows")
@@ -177,8 +181,12 @@ def _tell(lines: list[str]) -> None:
 
 def _config() -> Config:
   config = run_flags.frozen_config()
-  if FLAGS.exclude:
-    data = dataclasses.replace(config.data, exclude=(*config.data.exclude, *FLAGS.exclude))
+  if FLAGS.exclude or FLAGS.train_from:
+    data = dataclasses.replace(
+      config.data,
+      exclude=(*config.data.exclude, *FLAGS.exclude),
+      train_from=(*config.data.train_from, *FLAGS.train_from),
+    )
     config = dataclasses.replace(config, data=data)
   if bool(FLAGS.data_dir) == bool(FLAGS.source):
     raise UsageError("exactly one of --data_dir and --source is wanted")

@@ -20,12 +20,15 @@ FREE = {
   "data.machines",
   "data.target_metrics",
   "data.exclude",
+  "data.train_from",
   "data.accept_constant",
   "data.clean",
   "train.guard",
   "train.progress_bar",
   "train.tensorboard",
   "detect.smoothed_minutes",  # a list; `check_limits` looks at its numbers
+  "detect.critical_alarms_per_week",
+  "detect.warning_alarms_per_week",
 }
 
 
@@ -116,6 +119,13 @@ def test_every_setting_has_a_range_a_choice_or_is_free() -> None:
     ({"model": {"kernel_size": 4}}, r"^config\.model\.kernel_size: 4 is even"),
     ({"detect": {"smoothed_minutes": ()}}, r"^config\.detect\.smoothed_minutes: \(\): one number or more, each 1"),
     ({"detect": {"smoothed_minutes": (4, 0)}}, r"^config\.detect\.smoothed_minutes: \(4, 0\): one number or more"),
+    ({"detect": {"warning_alarms_per_week": (7.0, 2.0)}}, r"^config\.detect\.warning_alarms_per_week: \(7\.0"),
+    ({"detect": {"critical_alarms_per_week": (1, 2, 0)}}, r"^config\.detect\.critical_alarms_per_week: .* falling"),
+    ({"detect": {"alarm_checks": 3, "alarm_window_checks": 2}}, r"^config\.detect\.alarm_checks: 3 of .* 2 can"),
+    (
+      {"detect": {"warning": "insensitive", "sensitivity": "sensitive"}},
+      r"^config\.detect\.warning: insensitive is 0\.5 alarms a week, critical sensitive is 1; warnings must come",
+    ),
     ({"data": {"fit_share": 0.9}}, r"^config\.data: fit, validation, .* shares sum to 1\.2, not to 1$"),
     (
       {"train": {"schedule": "exponential", "final_learning_rate": 0.0}},

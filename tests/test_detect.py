@@ -1,6 +1,7 @@
 """Scoring: what belongs to row t stands in row t, no row depends on another batch, the rules keep their laws."""
 
 import math
+import re
 
 import jax
 import numpy as np
@@ -21,8 +22,9 @@ from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows, ta
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments, find_errors, fit_error_model
 from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs
 from mtad_jax.detect.score_machine import score_rows
-from mtad_jax.explain.preview import preview_lines
+from mtad_jax.explain.preview import preview_group, preview_lines
 from mtad_jax.model.network import apply
+from mtad_jax.train.fleet_file import StoredGroup, StoredMachine
 
 CONFIG = tiny.make_config(detect={"min_calibration_rows": 10})
 GROUP = tiny.make_group(CONFIG, (420, 460, 430))  # calibration parts above MIN_OWN_ROWS
@@ -238,26 +240,38 @@ def test_alarms_a_week_are_promised_in_place_of_a_share_of_rows(params):
 
 
 def test_a_preview_names_the_events_of_the_last_week_of_held_out_rows(params):
+  """Two faults in the week's rows, one of them excluded, and one before it, which is not told."""
   config = tiny.make_config(data={"sampling_step_s": 21_600.0}, detect={"min_calibration_rows": 10})  # 28 a week
+  machines = [tiny.make_machine(f"machine-{i}", n, seed=i) for i, n in enumerate((420, 460, 430))]
+  raw = {machine.name: machine.train for machine in machines}
+  values = raw["machine-0"].values.copy()
+  for row, metric in ((418, 2), (402, 1), (370, 0)):
+    values[row, metric] += 50.0
+  raw["machine-0"] = raw["machine-0"]._replace(values=values)
   tried = {}
   found = calibrate_blocks([(GROUP, params)], config, tried)
-  name = GROUP.names[0]
-  last = int(tried[name].rows[-1])
-  scores = np.full(len(tried[name].rows), 0.1)
-  by_metric = np.full((len(scores), 3), 0.0)
-  for row, metric in ((last - 4, 2), (last - 3, 2), (last - 40, 1)):  # the last one lies before the week
-    place = np.searchsorted(tried[name].rows, row)
-    scores[place], by_metric[place, metric] = 2 * found[name].threshold, found[name].usual.max() + 5.0
-  changed = tried[name]._replace(scores=scores, metric_scores=by_metric)
-  lines = preview_lines(
-    name, found[name], changed, ("cpu", "mem", "net"), tiny.make_machine(name, 420, seed=0).train, config.detect
+  members = tuple(StoredMachine(m.name, m.role, m.preparation, m.parts, m.notes) for m in GROUP.machines)
+  stored = StoredGroup(0, GROUP.metrics, GROUP.targets, members)
+  tried["machine-0"] = tried["machine-0"]._replace(
+    rows=(rows := tried["machine-0"].rows[abs(tried["machine-0"].rows - 405) > 8]),
+    is_check=rows >= GROUP.machines[0].parts.check[0],
   )
-  assert lines[0] == f"{name}: 1 events in its last 5.0 held-out days"
-  assert lines[1:] == [f"  rows {last - 4} to {last - 3}, check part, 2.00 times the threshold: net 100%"]
+  previews = preview_group(stored, params, raw, found, tried, config)
+  lines = preview_lines(previews[:1])
+  assert lines[0] == "machine-0: 2 events in its last 7.0 held-out days"
+  assert lines[-1] == "1 machines: 2 events"
+  for line, row, part in zip(lines[1:-1], (402, 418), ("left out of both parts", "check part"), strict=True):
+    assert re.match(rf"^  rows {row} to 4\d\d, {part}, [\d.]+ times the threshold: m\d", line), line
+  assert [re.search(r"times the threshold: (m\d)", line).group(1) for line in lines[1:-1]] == ["m1", "m2"]
 
 
 def test_calibration_survives_json_to_the_bit(params):
-  found = calibrate_group(GROUP, params, CONFIG)
+  warned = tiny.make_config(
+    data={"sampling_step_s": 3600.0}, detect={"min_calibration_rows": 10, "warning": "sensitive", "pot_q": 1e-3}
+  )
+  found = {**calibrate_group(GROUP, params, CONFIG), "warned": calibrate_group(GROUP, params, warned)["machine-0"]}
+  assert found["warned"].warning.threshold < found["warned"].threshold
+  assert found["machine-0"].warning is None
   for entry in found.values():
     back = calibration_from_json(calibration_to_json(entry))
     assert repr(back) == repr(entry)

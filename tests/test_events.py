@@ -46,7 +46,108 @@ def test_events_equal_a_slow_reference(gap: int, least: int) -> None:
     assert [tuple(row) for row in found.tolist()] == slow_events(alarms & valid, gap, least)
 
 
+def slow_shaped(
+  alarms: np.ndarray,
+  held: np.ndarray,
+  valid: np.ndarray,
+  gap: int,
+  least: int,
+  checks: int,
+  window: int,
+  cooldown: int,
+) -> list[tuple[int, int]]:
+  """One row after the other, as a person would watch them."""
+  found: list[list[int]] = []  # [first row, end, alarm rows]
+  seen: list[bool] = []  # valid rows so far
+  is_on, stretch_end, begin, count = False, -(10**9), None, 0
+  for row in range(len(alarms)):
+    if valid[row]:
+      seen.append(bool(alarms[row]))
+    if valid[row] and alarms[row]:
+      if not is_on and row - stretch_end > gap:  # nothing goes on here: a new stretch
+        begin, count = None, 0
+      is_on = True
+      if begin is None and sum(seen[-window:]) >= checks:
+        begin = row
+        found.append([row, row + 1, 0])
+    elif not (valid[row] and held[row]):
+      is_on = False
+    if is_on:
+      stretch_end = row + 1
+      if begin is not None:
+        found[-1][1] = row + 1
+        found[-1][2] += int(alarms[row])
+  joined: list[list[int]] = []
+  for first, end, count in found:
+    if count < least:
+      continue
+    if joined and first - joined[-1][1] <= cooldown:
+      joined[-1][1] = end
+    else:
+      joined.append([first, end])
+  return [(first, end) for first, end in joined]
+
+
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
+  """Returns alarms, held rows, valid rows of a series that lingers, and settings."""
+  rng = np.random.default_rng(seed)
+  level = np.cumsum(rng.normal(size=400)) * 0.3 + rng.normal(size=400)
+  alarms, held = level > 1.0, level > rng.choice([1.0, 0.3])
+  window = int(rng.integers(1, 8))
+  settings = {
+    "merge_gap_rows": int(rng.integers(0, 6)),
+    "min_event_rows": int(rng.integers(1, 4)),
+    "alarm_checks": int(rng.integers(1, window + 1)),
+    "alarm_window_checks": window,
+    "cooldown_rows": int(rng.integers(0, 30)),
+  }
+  return alarms, held, rng.uniform(size=400) < rng.choice([0.7, 1.0]), settings
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_shaped_events_equal_a_row_by_row_reference(seed: int) -> None:
+  alarms, held, valid, settings = drawn(seed)
+  found = find_events(alarms, valid, is_held=held, **settings)
+  wanted = slow_shaped(alarms, held, valid, *settings.values())
+  assert [tuple(row) for row in found.tolist()] == wanted
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_events_begin_depends_on_no_later_row(seed: int) -> None:
+  alarms, held, valid, settings = drawn(seed)
+  settings["min_event_rows"] = 1
+  whole = find_events(alarms, valid, is_held=held, **settings)[:, 0]
+  for num in range(1, 400, 7):
+    begins = find_events(alarms[:num], valid[:num], is_held=held[:num], **settings)[:, 0]
+    assert begins.tolist() == whole[whole < num].tolist()
+
+
+def test_k_of_n_hysteresis_and_cooldown_one_by_one() -> None:
+  alarms = mask("x.x......xx...x.x.x")
+  valid = np.ones(len(alarms), bool)
+  plain = {"merge_gap_rows": 0, "min_event_rows": 1}
+  # where the second of three checks is above, which a row that was not scored is none of
+  assert find_events(alarms, valid, **plain, alarm_checks=2, alarm_window_checks=3).tolist() == [
+    [2, 3], [10, 11], [16, 17], [18, 19],
+  ]  # fmt: skip
+  unscored = valid.copy()
+  unscored[1] = False
+  found = find_events(alarms, unscored, **plain, alarm_checks=2, alarm_window_checks=2)
+  assert found.tolist() == [[2, 3], [10, 11]]
+  # held rows prolong and never begin
+  held = mask("xxxxx..xxxxxx......")
+  assert find_events(alarms, valid, **plain, is_held=held).tolist() == [
+    [0, 5], [9, 13], [14, 15], [16, 17], [18, 19],
+  ]  # fmt: skip
+  # what comes again within the cool-down is the same event
+  assert find_events(alarms, valid, **plain, cooldown_rows=5).tolist() == [[0, 3], [9, 19]]
+
+
 def test_event_errors() -> None:
+  with pytest.raises(ValueError, match="alarm_window_checks: 2 is out of range; allowed: 3 and above"):
+    find_events(mask("x"), mask("x"), merge_gap_rows=0, min_event_rows=1, alarm_checks=3, alarm_window_checks=2)
+  with pytest.raises(ValueError, match="cooldown_rows: -1 is out of range"):
+    find_events(mask("x"), mask("x"), merge_gap_rows=0, min_event_rows=1, cooldown_rows=-1)
   with pytest.raises(ValueError, match="merge_gap_rows: -1 is out of range; allowed: 0 and above"):
     find_events(mask("x"), mask("x"), merge_gap_rows=-1, min_event_rows=1)
   with pytest.raises(ValueError, match="min_event_rows: 0 is out of range; allowed: 1 and above"):

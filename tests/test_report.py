@@ -434,6 +434,16 @@ def test_events_table(workdir: Path) -> None:
   assert rows[2][-1] == "none: no metric stands above its usual level"
 
 
+def test_levels_of_events_are_shown_where_there_are_two(workdir: Path) -> None:
+  table = Page(render(read_work(str(workdir)), made="today")).table("of 2 events")
+  assert "level" not in table[0]
+  events = pq.read_table(workdir / "events.parquet").append_column("level", pa.array(["critical", "warning"]))
+  pq.write_table(events, workdir / "events.parquet")
+  table = Page(render(read_work(str(workdir)), made="today")).table("of 2 events")
+  column = table[0].index("level")
+  assert {row[0]: row[column] for row in table[1:]} == {"event-0": "critical", "event-1": "warning"}
+
+
 def test_evaluation_tables_show_figures_beside_their_floors(workdir: Path) -> None:
   evaluation = json.loads((workdir / "evaluation.json").read_text())
   page = Page(render(read_work(str(workdir)), made="today"))

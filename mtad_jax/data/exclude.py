@@ -27,14 +27,19 @@ class Exclusion(NamedTuple):
   text: str
 
 
-def _parse_time(part: str, text: str) -> np.datetime64:
-  try:
-    moment = datetime.datetime.fromisoformat(part.strip())
-  except ValueError:
-    raise ValueError(f"exclusion {text!r}: {part!r} is not an ISO 8601 time; wanted {_FORM}") from None
+def read_time(text: str) -> np.datetime64:
+  """Returns an ISO 8601 time in UTC, ms; raises ValueError where the text is none."""
+  moment = datetime.datetime.fromisoformat(text.strip())
   if moment.tzinfo is not None:
     moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
   return np.datetime64(moment, "ms")
+
+
+def _parse_time(part: str, text: str) -> np.datetime64:
+  try:
+    return read_time(part)
+  except ValueError:
+    raise ValueError(f"exclusion {text!r}: {part!r} is not an ISO 8601 time; wanted {_FORM}") from None
 
 
 def parse_exclusions(texts: Sequence[str]) -> tuple[Exclusion, ...]:

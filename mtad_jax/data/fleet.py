@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.config import Config, DataConfig
-from mtad_jax.data import exclude
+from mtad_jax.data import exclude, train_from
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.parts import Parts
 from mtad_jax.data.preparation import Preparation, PreparedSplit, fit_preparation
@@ -152,6 +152,12 @@ def group_machines(
   return groups
 
 
+def check_named(names: Sequence[str], config: Config) -> None:
+  """Raises ValueError where the settings name a machine, for a range or a beginning, that is not among `names`."""
+  exclude.check_machines(exclude.parse_exclusions(config.data.exclude), names)
+  train_from.check_machines(train_from.parse_beginnings(config.data.train_from), names)
+
+
 def prepare_groups(machines: Sequence[Machine], config: Config) -> list[Group]:
   """Returns the machines, prepared, in groups of equal metric lists, in order of first appearance.
 
@@ -160,7 +166,7 @@ def prepare_groups(machines: Sequence[Machine], config: Config) -> list[Group]:
   Raises:
     ValueError: a machine that cannot be trained on (too short, constant, excluded whole), by name.
   """
-  exclude.check_machines(exclude.parse_exclusions(config.data.exclude), [m.name for m in machines])
+  check_named([machine.name for machine in machines], config)
   members = [prepare_machine(machine, config) for machine in machines]
   return group_machines(members, [training_size(member, config) for member in members], config)
 

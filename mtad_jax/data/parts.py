@@ -22,7 +22,9 @@ class Parts(NamedTuple):
   check: tuple[int, int]
 
 
-def split_parts(num_rows: int, window_size: int, settings: DataConfig) -> tuple[Parts, int]:
+def split_parts(
+  num_rows: int, window_size: int, settings: DataConfig, *, first_row: int = 0
+) -> tuple[Parts, int]:
   """Returns the parts of a training split and the gap that lies between them.
 
   The shares are of the target rows that the first window and the gaps leave. Every part with a share above 0
@@ -30,9 +32,10 @@ def split_parts(num_rows: int, window_size: int, settings: DataConfig) -> tuple[
   and no gap before it.
 
   Args:
-    num_rows: rows of the training grid.
+    num_rows: rows of the training grid, from `first_row` on.
     window_size: W, rows.
     settings: fit_share, validation_share, calibration_share and check_share.
+    first_row: of the training grid, before which nothing is trained on.
 
   Returns:
     The parts, and the gap in rows: `window_size`, or less where the split is short.
@@ -54,7 +57,8 @@ def split_parts(num_rows: int, window_size: int, settings: DataConfig) -> tuple[
   # one row each first, so that rounding can empty no part
   num_spare = num_targets - num_gaps - 1
   sizes = [1 + int(share * num_spare) if share > 0 else 0 for share in shares]
-  start, end = window_size, window_size + num_targets - sum(sizes)
+  start = first_row + window_size
+  end = start + num_targets - sum(sizes)
   pairs = [(start, end)]
   for size in sizes:
     start = end + (gap_rows if size else 0)

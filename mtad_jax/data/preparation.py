@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.config import DataConfig
-from mtad_jax.data import counters, exclude, gaps, scaling, spectral_residual
+from mtad_jax.data import counters, exclude, gaps, scaling, spectral_residual, train_from
 from mtad_jax.data.machine import Machine, Series
 from mtad_jax.data.parts import Parts, split_parts
 from mtad_jax.data.scaling import Scaler
@@ -83,8 +83,8 @@ def fit_preparation(
   """Returns what one machine's training split teaches, the split itself, its parts, and counts for the log.
 
   Order: grid, counters found and differenced, gaps filled, parts, spectral residual on the fit part, scaler
-  fitted on the cleaned fit part. All rows before the end of the fit part's targets are the fit part; excluded
-  rows and everything later are never fitted on.
+  fitted on the cleaned fit part. All rows from `train_from` to the end of the fit part's targets are the fit part;
+  excluded rows and everything earlier or later are never fitted on.
 
   Args:
     machine: its training split is read, its test split is not.
@@ -94,7 +94,8 @@ def fit_preparation(
 
   Returns:
     The preparation; the prepared training split; the parts in grid rows; and notes, JSON-able: num_rows,
-    grid_rows, grid_collisions, counters, never_seen, constant (names), gap_rows, excluded_rows, and
+    grid_rows, grid_collisions, counters, never_seen, constant (names), gap_rows, first_row (of `train_from`),
+    excluded_rows (after it), and
     filled_share, cleaned_share, outside_share {metric: share, only those above 0}.
 
   Raises:
@@ -116,16 +117,21 @@ def _fit(
   if series.timestamps is None:
     step_s = None
   grid = gaps.place_on_grid(series, step_s)
-  parts, gap_rows = split_parts(len(grid.values), window_size, settings)
+  beginnings = train_from.parse_beginnings(settings.train_from)
+  first_row = train_from.first_training_row(beginnings, machine.name, len(series.values), series.timestamps)
+  first_slot = int(grid.row_to_grid[first_row]) if first_row else 0
+  parts, gap_rows = split_parts(len(grid.values) - first_slot, window_size, settings, first_row=first_slot)
   fit_end = parts.fit[1]
 
   exclusions = exclude.parse_exclusions(settings.exclude)
   by_row = exclude.excluded_rows(exclusions, machine.name, len(series.values), series.timestamps)
+  by_row[:first_row] = True
   usable = ~_on_grid(by_row, grid.row_to_grid, len(grid.values))
   fit_rows = np.flatnonzero(usable[:fit_end])
   if len(fit_rows) <= window_size:
     raise ValueError(
-      f"{len(fit_rows)} of {fit_end} fit rows are left after exclusions; more than {window_size} are needed"
+      f"{len(fit_rows)} of {fit_end - first_slot} fit rows are left after exclusions;"
+      f" more than {window_size} are needed"
     )
 
   is_counter = np.zeros(len(metrics), bool)
@@ -158,7 +164,8 @@ def _fit(
     "cleaned_share": _shares(metrics, np.mean(flagged, axis=0)),
     "constant": _names(metrics, scaler.is_constant),
     "gap_rows": gap_rows,
-    "excluded_rows": int(np.sum(by_row)),
+    "first_row": first_row,
+    "excluded_rows": int(np.sum(by_row[first_row:])),
     "outside_share": _shares(metrics, split.outside_share),
   }
   return preparation, split, parts, notes

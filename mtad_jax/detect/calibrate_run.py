@@ -12,8 +12,10 @@ from mtad_jax.config import Config, to_dict
 from mtad_jax.data.fleet import Group
 from mtad_jax.detect.alive import Alive, alive_line, try_faults
 from mtad_jax.detect.calibration import (
+  Check,
   MachineCalibration,
   Tried,
+  WarningLevel,
   calibrate_blocks,
   calibration_from_json,
   calibration_to_json,
@@ -138,6 +140,22 @@ def calibration_faults(
   return faults
 
 
+def _describe_warning(warning: WarningLevel, threshold: float) -> str:
+  text = f"{describe(warning.pot)}; check part {warning.check.num_alarm_rows} of {warning.check.num_rows} rows"
+  if warning.threshold < threshold:
+    return text
+  return f"{text}; HELD DOWN to the critical threshold, {threshold:.6g}: no event of this machine will be a warning"
+
+
+def _sums(checks: list[Check]) -> str:
+  return (
+    f"{sum(c.num_alarm_rows for c in checks)} alarm rows"
+    f" ({sum(c.num_alarms for c in checks)} alarms) in {sum(c.num_rows for c in checks)} rows;"
+    f" promised {sum(c.promised_alarm_rows for c in checks):.3g} rows"
+    f" ({np.nansum([c.promised_alarms for c in checks]):.3g} alarms)"
+  )
+
+
 def report_lines(calibrated: CalibratedRun) -> list[str]:
   """Returns the diagnostics for a person: a line per machine, then the check part of all machines together."""
   lines = []
@@ -146,11 +164,10 @@ def report_lines(calibrated: CalibratedRun) -> list[str]:
       f"{name}: {describe(entry.pot)}; check part {entry.check.num_alarm_rows} of {entry.check.num_rows} rows"
     )
     lines.append(f"{text}; pooled: {entry.pooled}" if entry.pooled else text)
-  checks = [entry.check for entry in calibrated.machines.values()]
-  lines.append(
-    f"check part, all machines: {sum(c.num_alarm_rows for c in checks)} alarm rows"
-    f" ({sum(c.num_alarms for c in checks)} alarms) in {sum(c.num_rows for c in checks)} rows;"
-    f" promised {sum(c.promised_alarm_rows for c in checks):.3g} rows"
-    f" ({np.nansum([c.promised_alarms for c in checks]):.3g} alarms)"
-  )
+    if entry.warning is not None:
+      lines.append(f"  warning: {_describe_warning(entry.warning, entry.threshold)}")
+  lines.append(f"check part, all machines: {_sums([entry.check for entry in calibrated.machines.values()])}")
+  warnings = [entry.warning.check for entry in calibrated.machines.values() if entry.warning is not None]
+  if warnings:
+    lines.append(f"  warning: {_sums(warnings)}")
   return [*lines, alive_line(calibrated.alive)]

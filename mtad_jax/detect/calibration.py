@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.config import Config, DetectConfig
+from mtad_jax.config_limits import SENSITIVITIES
 from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.conformal import fit_conformal
@@ -49,12 +50,21 @@ class Tried(NamedTuple):
   step_s: float | None
 
 
+class WarningLevel(NamedTuple):
+  """A second threshold, never above the machine's own; check: as it came out on the check part."""
+
+  threshold: float
+  pot: PotFit
+  check: Check
+
+
 class MachineCalibration(NamedTuple):
   """What scoring one machine needs beside its network.
 
   errors: the error distributions. centre: [F'] the metrics' means on the fit part, scaled, where `level` is measured
   from. prior: of its F metrics. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
   initial: POT's initial quantile. num_rows: calibration rows of its own. pooled: what was pooled over the role.
+  warning: None where no warnings are asked for.
   """
 
   errors: ErrorModel
@@ -67,6 +77,7 @@ class MachineCalibration(NamedTuple):
   num_rows: int
   pooled: str
   check: Check
+  warning: WarningLevel | None = None
 
 
 def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
@@ -85,16 +96,37 @@ def _run_rows(settings: DetectConfig, step_s: float | None) -> int:
   return max(RUN_ROWS, longest)
 
 
-def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings: DetectConfig) -> PotFit:
-  """Returns the threshold that keeps `pot_q`, or `alarms_per_week` where that is asked for."""
+class _Rate(NamedTuple):
+  """Promised alarms of a machine in a week, 0: by `pot_q`; and the setting that asks for them."""
+
+  alarms_per_week: float
+  asked_by: str
+
+
+def _critical_rate(settings: DetectConfig) -> _Rate:
+  if settings.sensitivity == "given":
+    return _Rate(settings.alarms_per_week, "alarms_per_week")
+  return _Rate(settings.critical_alarms_per_week[SENSITIVITIES.index(settings.sensitivity)], "sensitivity")
+
+
+def _warning_rate(settings: DetectConfig) -> _Rate | None:
+  if settings.warning == "off":
+    return None
+  return _Rate(settings.warning_alarms_per_week[SENSITIVITIES.index(settings.warning)], "warning")
+
+
+def _fit_threshold(
+  name: str, normal: np.ndarray, step_s: float | None, settings: DetectConfig, rate: _Rate
+) -> PotFit:
+  """Returns the threshold that keeps the rate of alarms, or `pot_q` where none is asked for."""
   rows_per_week = WEEK_S / step_s if step_s else None
   run_rows, q = _run_rows(settings, step_s), settings.pot_q
-  if settings.alarms_per_week > 0:
+  if rate.alarms_per_week > 0:
     if rows_per_week is None:
       raise ValueError(
-        f"machine {name}: config.detect.alarms_per_week needs a clock: timestamps or config.data.sampling_step_s"
+        f"machine {name}: config.detect.{rate.asked_by} needs a clock: timestamps or config.data.sampling_step_s"
       )
-    q = rate_of_alarms(normal, settings.initial_quantile, settings.alarms_per_week / rows_per_week, run_rows)
+    q = rate_of_alarms(normal, settings.initial_quantile, rate.alarms_per_week / rows_per_week, run_rows)
   fit = fit_conformal if settings.threshold == "conformal" else fit_pot
   pot = fit(
     normal, initial_quantile=settings.initial_quantile, q=q, rows_per_week=rows_per_week, run_rows=run_rows
@@ -102,6 +134,20 @@ def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings
   if not np.isfinite(pot.threshold):
     raise ValueError(f"machine {name}: no threshold from {len(normal)} calibration rows: {pot.status}")
   return pot
+
+
+def _check(scores: np.ndarray, threshold: float, pot: PotFit, run_rows: int) -> Check:
+  """Returns how a threshold does on the scores [N] of the check part."""
+  alarms = scores > threshold
+  promised = pot.q * len(scores)
+  clusters_per_row = pot.num_clusters / pot.num_excesses if pot.num_excesses else float("nan")
+  return Check(
+    num_rows=len(scores),
+    num_alarm_rows=int(alarms.sum()),
+    num_alarms=count_clusters(alarms, run_rows),
+    promised_alarm_rows=promised,
+    promised_alarms=promised * clusters_per_row,
+  )
 
 
 def calibrate_blocks(
@@ -170,7 +216,8 @@ def calibrate_blocks(
       )
       for k in peers
     }
-    pot = _fit_threshold(machine.name, np.concatenate(list(by_peer.values())), step_s, settings)
+    normal = np.concatenate(list(by_peer.values()))
+    pot = _fit_threshold(machine.name, normal, step_s, settings, _critical_rate(settings))
     threshold = max(pot.threshold, SMALLEST_THRESHOLD)
     part = held[i].check
     own_prior = of_columns(known[i], targets)
@@ -184,9 +231,11 @@ def calibrate_blocks(
         is_check=np.arange(own_rows + len(checked)) >= own_rows,
         step_s=step_s,
       )
-    alarms = checked > threshold
-    promised = pot.q * len(checked)
-    clusters_per_row = pot.num_clusters / pot.num_excesses if pot.num_excesses else float("nan")
+    run_rows, warning, rate = _run_rows(settings, step_s), None, _warning_rate(settings)
+    if rate is not None:
+      fit = _fit_threshold(machine.name, normal, step_s, settings, rate)
+      lower = min(max(fit.threshold, SMALLEST_THRESHOLD), threshold)
+      warning = WarningLevel(lower, fit, _check(checked, lower, fit, run_rows))
     found[machine.name] = MachineCalibration(
       errors=models[i],
       centre=held[i].centre,
@@ -197,13 +246,8 @@ def calibrate_blocks(
       pot=pot,
       num_rows=own_rows,
       pooled=pooled[i],
-      check=Check(
-        num_rows=len(checked),
-        num_alarm_rows=int(alarms.sum()),
-        num_alarms=count_clusters(alarms, _run_rows(settings, step_s)),
-        promised_alarm_rows=promised,
-        promised_alarms=promised * clusters_per_row,
-      ),
+      check=_check(checked, threshold, pot, run_rows),
+      warning=warning,
     )
   return found
 
@@ -217,10 +261,15 @@ def _plain(values: Any) -> dict[str, Any]:
 
 
 def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
-  """Returns one machine's entry of calibration.json."""
+  """Returns one machine's entry of calibration.json; `warning` stands in it only where there is such a level."""
+  warning = calibration.warning
+  fitted = {} if warning is None else {
+    "warning": {"threshold": warning.threshold, "pot": _plain(warning.pot), "check": _plain(warning.check)}
+  }
   return {
     "initial": calibration.initial,
     "threshold": calibration.threshold,
+    **fitted,
     "num_rows": calibration.num_rows,
     "pooled": calibration.pooled,
     "pot": _plain(calibration.pot),
@@ -232,12 +281,17 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
   }
 
 
+def _from_plain(values: dict[str, Any]) -> dict[str, Any]:
+  return {name: float("nan") if value is None else value for name, value in values.items()}
+
+
 def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   """Returns what `calibration_to_json` wrote; null is NaN."""
-  pot: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values["pot"].items()}
-  check: dict[str, Any] = {
-    name: float("nan") if value is None else value for name, value in values["check"].items()
-  }
+  warning = None
+  if "warning" in values:
+    stored = values["warning"]
+    fit, tried = PotFit(**_from_plain(stored["pot"])), Check(**_from_plain(stored["check"]))
+    warning = WarningLevel(stored["threshold"], fit, tried)
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     centre=np.array(values["centre"], np.float64),
@@ -249,8 +303,9 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
     usual=np.array(values["usual"], np.float64),
     initial=values["initial"],
     threshold=values["threshold"],
-    pot=PotFit(**pot),
+    pot=PotFit(**_from_plain(values["pot"])),
     num_rows=values["num_rows"],
     pooled=values["pooled"],
-    check=Check(**check),
+    check=Check(**_from_plain(values["check"])),
+    warning=warning,
   )

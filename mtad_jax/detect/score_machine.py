@@ -1,6 +1,7 @@
-"""One machine's rows scored: outputs and calibration in, per-metric and per-row figures out, per input row."""
+"""Machines' rows scored: outputs and calibration in, per-metric and per-row figures out, per input row."""
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from mtad_jax.data.windows import usable_targets
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import find_errors
-from mtad_jax.detect.row_outputs import RowOutputs, expect_constants
+from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs, expect_constants
 from mtad_jax.roles.prior import of_columns
 
 BAND_DEVIATIONS = 3.0  # half width of the expected band, calibration deviations of the signed error
@@ -121,3 +122,23 @@ def score_rows(
     expected_high=own_units(centre + half),
     actual=own_units(actual),
   )
+
+
+def score_machines(
+  splits: Sequence[PreparedSplit],
+  params: Any,
+  targets: tuple[int, ...],
+  preparations: Sequence[Preparation],
+  calibrations: Sequence[MachineCalibration],
+  config: Config,
+  contexts: Sequence[PreparedSplit | None],
+) -> Iterator[ScoredRows]:
+  """Yields the scores of machines of equal metrics, one after the other; the network runs for all at once.
+
+  Args:
+    params: stacked, [M, ...]. contexts: as `score_rows`, one a machine.
+  """
+  series = [with_context(split, context, config.model.window_size) for split, context in zip(splits, contexts)]
+  outputs = compute_row_outputs(params, series, config, len(targets))
+  for i, split in enumerate(splits):
+    yield score_rows(split, outputs[i], targets, preparations[i], calibrations[i], config, contexts[i])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"  # 1: without threshold_warning and level; every event was critical
 _NAME = pa.string()  # Parquet stores it as a dictionary anyway; Arrow cannot group by one per row group
 _TIME = pa.timestamp("ms")
 
@@ -35,6 +35,7 @@ SCORES = pa.schema(
     ("score_gamma", pa.float64()),
     ("score_raw", pa.float64()),
     ("label", pa.bool_()),
+    ("threshold_warning", pa.float64()),
   ]
 )
 METRIC_SCORES = pa.schema(
@@ -61,6 +62,7 @@ EVENTS = pa.schema(
     ("severity", pa.float64()),
     ("peak", pa.float64()),
     ("contributors", pa.list_(pa.struct([("metric", pa.string()), ("contribution", pa.float64())]))),
+    ("level", pa.string()),
   ]
 )
 SEGMENTS = pa.schema(

@@ -12,6 +12,7 @@ from mtad_jax.config import Config
 from mtad_jax.data.counters import difference, find_counters
 from mtad_jax.data.exclude import excluded_rows, parse_exclusions
 from mtad_jax.data.machine import Machine
+from mtad_jax.data.train_from import first_training_row, parse_beginnings
 from mtad_jax.evaluate import baselines, distance_baselines
 
 Floor = Callable[[np.ndarray, np.ndarray, Config, int], np.ndarray]  # train, test, settings, seed
@@ -61,7 +62,7 @@ def floor_scores(
 
   Args:
     machine: raw series.
-    config: data.counters, data.exclude and evaluate.pca_variance are read.
+    config: data.counters, data.exclude, data.train_from and evaluate.pca_variance are read.
     seed: one of the machine's own, so that no two share their random scores.
     names: of `FLOORS`; None: those that are available.
 
@@ -71,7 +72,9 @@ def floor_scores(
   names = available_floors()[0] if names is None else check_floors(names)
   train, test = machine.train.values, machine.test.values
   exclusions = parse_exclusions(config.data.exclude)
-  is_excluded = excluded_rows(exclusions, machine.name, len(train), machine.train.timestamps)
+  times, beginnings = machine.train.timestamps, parse_beginnings(config.data.train_from)
+  is_excluded = excluded_rows(exclusions, machine.name, len(train), times)
+  is_excluded[: first_training_row(beginnings, machine.name, len(train), times)] = True
   if config.data.counters == "auto":
     is_counter = find_counters(train[~is_excluded])
     train, test = difference(train, is_counter), difference(test, is_counter)

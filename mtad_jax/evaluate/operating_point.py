@@ -61,7 +61,7 @@ def find_operating_point(
     ValueError: no machine, or none with a normal row.
   """
   tolerance = {"early_hit_rows": early_hit_rows, "delay_limit_rows": delay_limit_rows}
-  shape = {"merge_gap_rows": merge_gap_rows, "min_event_rows": min_event_rows}
+  shape: dict[str, Any] = {"merge_gap_rows": merge_gap_rows, "min_event_rows": min_event_rows}
   watched = [(m, ~np.isnan(m.scores), early_rows(m.labels, early_hit_rows)) for m in machines]
   normal = [m.scores[valid & ~near] for m, valid, near in watched]
   falling, counts = np.unique(-np.concatenate(normal), return_counts=True) if normal else (np.zeros(0),) * 2

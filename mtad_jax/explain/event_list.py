@@ -3,7 +3,8 @@
 import numpy as np
 
 from mtad_jax.config import DetectConfig
-from mtad_jax.detect.events import Event, find_events, severity
+from mtad_jax.detect.calibration import MachineCalibration
+from mtad_jax.detect.events import CRITICAL, WARNING, Event, find_events, severity
 from mtad_jax.detect.score_machine import ScoredRows
 from mtad_jax.explain.contributions import contributions, rank_metrics
 
@@ -11,21 +12,30 @@ from mtad_jax.explain.contributions import contributions, rank_metrics
 def list_events(
   machine: str,
   scored: ScoredRows,
-  usual: np.ndarray,
+  calibration: MachineCalibration,
   metrics: tuple[str, ...],
   timestamps: np.ndarray | None,
   settings: DetectConfig,
 ) -> list[Event]:
-  """Returns the machine's events in order.
+  """Returns the machine's events in order; with a warning threshold it is that one which begins and holds them.
 
   Args:
-    usual: [F'] the metrics' usual score. metrics: the F' scored metrics' names. timestamps: [T] or None.
+    calibration: the one the rows were scored with; thresholds and the metrics' usual scores are read.
+    metrics: the F' scored metrics' names. timestamps: [T] or None.
   """
+  usual, warning = calibration.usual, calibration.warning
+  threshold = calibration.threshold if warning is None else warning.threshold
+  with np.errstate(invalid="ignore"):
+    is_above, is_held = (scored.score > share * threshold for share in (1.0, settings.release_ratio))
   found = find_events(
-    scored.is_anomaly,
+    is_above,
     scored.valid,
     merge_gap_rows=settings.merge_gap_rows,
     min_event_rows=settings.min_event_rows,
+    is_held=is_held,
+    alarm_checks=settings.alarm_checks,
+    alarm_window_checks=settings.alarm_window_checks,
+    cooldown_rows=settings.cooldown_rows,
   )
   events = []
   for start, end in found.tolist():
@@ -42,9 +52,18 @@ def list_events(
         severity=float(severity(np.nanmax(scored.ratio[start:end]))),
         peak=float(np.nanmax(scored.score[start:end])),
         contributors=tuple((metrics[i], float(shares[i])) for i in order if shares[i] > 0),
+        level=CRITICAL if scored.is_anomaly[start:end].any() else WARNING,
       )
     )
   return events
+
+
+def count_events(events: list[Event], calibration: MachineCalibration) -> str:
+  """Returns how many there are for a person, of each level where there are two."""
+  if calibration.warning is None:
+    return f"{len(events)} events"
+  num = sum(event.level == CRITICAL for event in events)
+  return f"{len(events)} events ({num} critical, {len(events) - num} warning)"
 
 
 def rank_segments(

@@ -34,7 +34,10 @@ class MachineScores(NamedTuple):
 
 
 class Event(NamedTuple):
-  """One line of events.parquet; rows from 0, end exclusive; contributors sorted, largest first."""
+  """One line of events.parquet; rows from 0, end exclusive; contributors sorted, largest first.
+
+  level: "critical" or "warning"; files of before there were levels hold critical events only.
+  """
 
   event_id: str
   machine: str
@@ -45,6 +48,7 @@ class Event(NamedTuple):
   severity: float
   peak: float
   contributors: tuple[tuple[str, float], ...]
+  level: str
 
 
 class Work(NamedTuple):
@@ -180,7 +184,7 @@ def _read_events(path: Path, missing: dict[str, str]) -> list[Event]:
     missing["events"] = f"There is no {path.name}: scripts/score.py writes it beside the scores."
     return []
   events = []
-  for line in _read_table(path, _EVENT_COLUMNS, ("start", "end")).to_pylist():
+  for line in _read_table(path, _EVENT_COLUMNS, ("start", "end", "level")).to_pylist():
     pairs = [(str(item["metric"]), float(item["contribution"] or 0.0)) for item in line["contributors"] or []]
     events.append(
       Event(
@@ -193,6 +197,7 @@ def _read_events(path: Path, missing: dict[str, str]) -> list[Event]:
         severity=float("nan") if line["severity"] is None else float(line["severity"]),
         peak=float("nan") if line["peak"] is None else float(line["peak"]),
         contributors=tuple(sorted(pairs, key=lambda pair: -pair[1])),
+        level=_text(line.get("level")) or "critical",
       )
     )
   return events

@@ -179,11 +179,13 @@ def _events(work: Work) -> str:
   order = sorted(work.events, key=lambda event: (np.isnan(event.severity), -event.severity))
   shown = order[: tables.MAX_EVENTS]
   timed = any(event.start for event in shown)
+  levelled = any(event.level != "critical" for event in work.events)
   columns = [
     tables.Column("event"),
     tables.Column("machine"),
     tables.Column("rows", numeric=True),
     *([tables.Column("from", numeric=True), tables.Column("to", numeric=True)] if timed else []),
+    *([tables.Column("level")] if levelled else []),
     tables.Column("severity", numeric=True),
     tables.Column("peak", numeric=True),
     tables.Column("metrics behind it"),
@@ -194,6 +196,7 @@ def _events(work: Work) -> str:
       event.machine,
       f"{event.start_row:,}{tables.NONE}{event.end_row:,}",
       *([event.start, event.end] if timed else []),
+      *([event.level] if levelled else []),
       tables.number(event.severity),
       tables.number(event.peak),
       tables.contributors_text(event.contributors),

@@ -15,6 +15,7 @@ from etils import epath
 
 from mtad_jax.config import Config, dumps
 from mtad_jax.data.exclude import ANY_MACHINE, parse_exclusions
+from mtad_jax.data.train_from import parse_beginnings
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_file import StoredGroup
 from mtad_jax.train.fleet_step import state_template
@@ -36,14 +37,17 @@ from mtad_jax.train.workdir import (
 
 
 def _own_config(config: Config, machine: str, num_machines: int) -> Config:
-  """Returns the settings of the machine alone: its exclusions, and the steps that the fleet's budget bought.
+  """Returns the settings of the machine alone: its exclusions and first row, the steps the fleet's budget bought.
 
   Args:
     num_machines: of equal metrics, in all blocks.
   """
   texts = config.data.exclude
   kept = [e.text for e in parse_exclusions(texts) if e.machine in (ANY_MACHINE, machine)]
-  data = dataclasses.replace(config.data, machines=(machine,), exclude=tuple(kept))
+  begun = [b.text for b in parse_beginnings(config.data.train_from) if b.machine in (ANY_MACHINE, machine)]
+  data = dataclasses.replace(
+    config.data, machines=(machine,), exclude=tuple(kept), train_from=tuple(begun)
+  )
   train = dataclasses.replace(
     config.train,
     num_train_steps=total_steps(config, num_machines),

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from mtad_jax.config import Config
-from mtad_jax.data import exclude
 from mtad_jax.data.fleet import (
   Group,
   PreparedMachine,
+  check_named,
   cut_blocks,
   group_machines,
   prepare_groups,
@@ -76,7 +76,7 @@ def read_share(
   names: list[str] = gather(lambda: list_machines(config.data, data_dir=data_dir, source=source))[0]
   if not names:
     raise ValueError(f"{data_dir or source}: no machines of dataset {config.data.dataset!r} are there")
-  exclude.check_machines(exclude.parse_exclusions(config.data.exclude), names)
+  check_named(names, config)
   blocks = cut_blocks(len(names), config.train.machines_per_block)
   num_lanes = max(len(block) for block in blocks)
   own = [names[block[i]] for block in blocks for i in _held(len(block), num_lanes, config)]
