@@ -58,6 +58,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "detect.error_floor": (1e-12, None),
   "detect.min_calibration_rows": (1, None),
   "detect.initial_quantile": (0.5, 0.9999),
+  "detect.level_minutes": (1, None),
+  "detect.learn_minutes": (0, None),
   "detect.pot_q": (1e-12, 0.5),
   "detect.alarms_per_week": (0, None),
   "detect.merge_gap_rows": (0, None),
@@ -73,7 +75,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),
   "data.counters": ("auto", "none"),
-  "detect.threshold": ("pot", "conformal"),
+  "detect.threshold": ("pot", "conformal", "spot", "dspot"),
   "train.schedule": ("linear", "cosine", "exponential"),
 }
 

@@ -2,6 +2,7 @@
 
 python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
 python scripts/calibrate.py --workdir=RUNDIR --alarms_per_week=2 --preview     # tries it, writes nothing
+python scripts/calibrate.py --workdir=RUNDIR --threshold=dspot --pot_q=1e-3
 """
 
 import host
@@ -23,7 +24,9 @@ flags.DEFINE_string("source", None, "in place of --data_dir: a folder of raw fil
 flags.DEFINE_float("pot_q", None, "promised share of alarm rows on normal data")
 flags.DEFINE_float("alarms_per_week", None, "promised alarms of a machine and week of normal data; 0: by pot_q")
 flags.DEFINE_bool("preview", False, "write nothing; tell what these settings would have raised in the last week")
-flags.DEFINE_string("threshold", None, "pot or conformal")
+flags.DEFINE_string("threshold", None, "pot, conformal, spot or dspot; the last two follow the scores")
+flags.DEFINE_integer("level_minutes", None, "dspot: what the level is a mean over")
+flags.DEFINE_integer("learn_minutes", None, "dspot: an alarm that lasts longer moves the level")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
 flags.DEFINE_float("error_floor", None, "smallest deviation that an error is measured in, scaled units")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
@@ -36,7 +39,7 @@ flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the cal
 def _changed(config: Config) -> Config:
   tree = to_dict(config)
   fields = ("pot_q", "alarms_per_week", "threshold", "initial_quantile", "error_floor", "gamma", "rule")
-  for name in (*fields, "largest_metrics"):
+  for name in (*fields, "largest_metrics", "level_minutes", "learn_minutes"):
     if FLAGS[name].value is not None:
       tree["detect"][name] = FLAGS[name].value
   if FLAGS.pot_q is not None and FLAGS.alarms_per_week is None:

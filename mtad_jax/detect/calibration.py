@@ -4,6 +4,7 @@ Both are fitted on the calibration part; levels are measured from the fit part's
 or a row that chose the best state; on the check part nothing is fitted at all.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -12,16 +13,15 @@ import numpy as np
 from mtad_jax.config import Config, DetectConfig, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
-from mtad_jax.detect.conformal import fit_conformal
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
 from mtad_jax.detect.held_out import HeldOut, measure_errors
-from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters, fit_pot, rate_of_alarms
+from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters
+from mtad_jax.detect.spot import StreamSettings, stream_from_json, stream_to_json
+from mtad_jax.detect.thresholds import Streaming, calibration_thresholds, fit_threshold, row_thresholds
 
 MIN_OWN_ROWS = (
   30  # below, a mean and deviation per metric of a machine's own say nothing; the role's are used
 )
-SMALLEST_THRESHOLD = 1e-9  # a threshold of 0 (all calibration scores 0) would make the ratio meaningless
-WEEK_S = 7 * 86_400.0
 
 
 class Check(NamedTuple):
@@ -37,12 +37,13 @@ class Check(NamedTuple):
 class Tried(NamedTuple):
   """A machine's last held-out rows under its calibration, in the order of time.
 
-  rows: [N] of the training grid. scores: [N]. metric_scores: [N, F']. is_check: [N] bool, whether nothing at all was
-  fitted on the row. step_s: seconds from row to row, None where the data have no clock.
+  rows: [N] of the training grid. scores, thresholds: [N]. metric_scores: [N, F']. is_check: [N] bool, whether nothing
+  at all was fitted on the row before it came. step_s: seconds from row to row, None where the data have no clock.
   """
 
   rows: np.ndarray
   scores: np.ndarray
+  thresholds: np.ndarray
   metric_scores: np.ndarray
   is_check: np.ndarray
   step_s: float | None
@@ -54,6 +55,7 @@ class MachineCalibration(NamedTuple):
   errors: the error distributions. centre: [F'] the metrics' means on the fit part, scaled, where `level` is measured
   from. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
   initial: POT's initial quantile. num_rows: calibration rows of its own. pooled: what was pooled over the role.
+  streaming: where the threshold follows the scores; `threshold` and `initial` are then those it begins with.
   """
 
   errors: ErrorModel
@@ -65,6 +67,7 @@ class MachineCalibration(NamedTuple):
   num_rows: int
   pooled: str
   check: Check
+  streaming: Streaming | None = None
 
 
 def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
@@ -81,25 +84,6 @@ def _run_rows(settings: DetectConfig, step_s: float | None) -> int:
   """Returns how many quiet rows part two alarms: more than one fault's smoothed score can be quiet in between."""
   longest = smoothed_rows(settings, step_s)[-1] if settings.rule is ScoringRule.JOINT else 1
   return max(RUN_ROWS, longest)
-
-
-def _fit_threshold(name: str, normal: np.ndarray, step_s: float | None, settings: DetectConfig) -> PotFit:
-  """Returns the threshold that keeps `pot_q`, or `alarms_per_week` where that is asked for."""
-  rows_per_week = WEEK_S / step_s if step_s else None
-  run_rows, q = _run_rows(settings, step_s), settings.pot_q
-  if settings.alarms_per_week > 0:
-    if rows_per_week is None:
-      raise ValueError(
-        f"machine {name}: config.detect.alarms_per_week needs a clock: timestamps or config.data.sampling_step_s"
-      )
-    q = rate_of_alarms(normal, settings.initial_quantile, settings.alarms_per_week / rows_per_week, run_rows)
-  fit = fit_conformal if settings.threshold == "conformal" else fit_pot
-  pot = fit(
-    normal, initial_quantile=settings.initial_quantile, q=q, rows_per_week=rows_per_week, run_rows=run_rows
-  )
-  if not np.isfinite(pot.threshold):
-    raise ValueError(f"machine {name}: no threshold from {len(normal)} calibration rows: {pot.status}")
-  return pot
 
 
 def calibrate_blocks(
@@ -149,20 +133,25 @@ def calibrate_blocks(
       k: row_scores(scores[k], held[k].calibration.rows, settings.rule, settings, step_seconds(machines[k], config))
       for k in peers
     }
-    pot = _fit_threshold(machine.name, np.concatenate(list(by_peer.values())), step_s, settings)
-    threshold = max(pot.threshold, SMALLEST_THRESHOLD)
+    run_rows = _run_rows(settings, step_s)
+    own_scores = by_peer[i]
+    pot, threshold, streaming = fit_threshold(
+      machine.name, own_scores, list(by_peer.values()), step_s, settings, run_rows
+    )
     part = held[i].check
     by_metric = metric_scores(part.errors, models[i], part.filled, settings.rule, settings, floor)
     checked = row_scores(by_metric, held[i].check.rows, settings.rule, settings, step_s)
+    thresholds = row_thresholds(threshold, streaming, checked)
     if tried is not None:
       tried[machine.name] = Tried(
         rows=np.concatenate([held[i].calibration.rows, held[i].check.rows]),
-        scores=np.concatenate([by_peer[i], checked]),
+        scores=np.concatenate([own_scores, checked]),
+        thresholds=np.concatenate([calibration_thresholds(threshold, streaming, own_scores), thresholds]),
         metric_scores=np.concatenate([scores[i], by_metric]),
         is_check=np.arange(own_rows + len(checked)) >= own_rows,
         step_s=step_s,
       )
-    alarms = checked > threshold
+    alarms = checked > thresholds
     promised = pot.q * len(checked)
     clusters_per_row = pot.num_clusters / pot.num_excesses if pot.num_excesses else float("nan")
     found[machine.name] = MachineCalibration(
@@ -177,10 +166,11 @@ def calibrate_blocks(
       check=Check(
         num_rows=len(checked),
         num_alarm_rows=int(alarms.sum()),
-        num_alarms=count_clusters(alarms, _run_rows(settings, step_s)),
+        num_alarms=count_clusters(alarms, run_rows),
         promised_alarm_rows=promised,
         promised_alarms=promised * clusters_per_row,
       ),
+      streaming=streaming,
     )
   return found
 
@@ -195,6 +185,10 @@ def _plain(values: Any) -> dict[str, Any]:
 
 def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
   """Returns one machine's entry of calibration.json."""
+  streaming = None
+  if calibration.streaming is not None:
+    start, settings = calibration.streaming
+    streaming = {"start": stream_to_json(start), "settings": dataclasses.asdict(settings)}
   return {
     "initial": calibration.initial,
     "threshold": calibration.threshold,
@@ -205,6 +199,7 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
     "centre": calibration.centre.tolist(),
     "usual": calibration.usual.tolist(),
     "errors": model_to_json(calibration.errors),
+    "streaming": streaming,
   }
 
 
@@ -214,6 +209,10 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   check: dict[str, Any] = {
     name: float("nan") if value is None else value for name, value in values["check"].items()
   }
+  found = values.get("streaming")  # files of before it was there have none
+  streaming = None
+  if found is not None:
+    streaming = Streaming(stream_from_json(found["start"]), StreamSettings(**found["settings"]))
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     centre=np.array(values["centre"], np.float64),
@@ -224,4 +223,5 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
     num_rows=values["num_rows"],
     pooled=values["pooled"],
     check=Check(**check),
+    streaming=streaming,
   )

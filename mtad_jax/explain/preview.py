@@ -10,8 +10,9 @@ import numpy as np
 
 from mtad_jax.config import DetectConfig
 from mtad_jax.data.machine import Series
-from mtad_jax.detect.calibration import WEEK_S, MachineCalibration, Tried
+from mtad_jax.detect.calibration import MachineCalibration, Tried
 from mtad_jax.detect.events import find_events
+from mtad_jax.detect.thresholds import WEEK_S
 from mtad_jax.explain.contributions import contributions, rank_metrics
 
 _NAMED = 3  # metrics of an event
@@ -47,7 +48,7 @@ def preview_lines(
   begin, num = int(rows[0]), int(rows[-1]) - int(rows[0]) + 1
   scored, alarm = np.zeros(num, bool), np.zeros(num, bool)
   scored[rows - begin] = True
-  alarm[rows - begin] = tried.scores[kept] > calibration.threshold
+  alarm[rows - begin] = tried.scores[kept] > tried.thresholds[kept]
   events = find_events(
     alarm, scored, merge_gap_rows=settings.merge_gap_rows, min_event_rows=settings.min_event_rows
   )
@@ -60,7 +61,7 @@ def preview_lines(
     index = [by_row[row] for row in range(start, end) if row in by_row]
     shares = contributions(tried.metric_scores[index], calibration.usual)
     named = [f"{metrics[i]} {shares[i]:.0%}" for i in rank_metrics(shares)[:_NAMED] if shares[i] > 0]
-    ratio = np.max(tried.scores[index]) / calibration.threshold
+    ratio = np.max(tried.scores[index] / tried.thresholds[index])
     part = "check" if tried.is_check[index].all() else "calibration"
     when = _when(start, end, series, tried.step_s)
     causes = ", ".join(named) or "no metric stands out"
