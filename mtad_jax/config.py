@@ -177,7 +177,10 @@ class DetectConfig:
   error_floor: float = 0.01  # smallest deviation that a metric's error is measured in, scaled units
   min_calibration_rows: int = 500  # below, standardised errors are pooled over the role
   initial_quantile: float = 0.98  # where POT's tail begins
-  threshold: str = "pot"  # pot: extreme values; conformal: a rank of the calibration scores
+  threshold: str = "pot"  # pot: extreme values; conformal: a rank of the calibration scores; spot: POT's, fitted on
+  # as the scores come; dspot: spot above the level that the scores have of late
+  level_minutes: int = 2880  # dspot: the level is an exponential mean over so long; without a clock, rows
+  learn_minutes: int = 1440  # dspot: an alarm that lasts longer moves the level, or it would last for ever
   pot_q: float = 1e-4  # promised share of alarm rows on normal data
   alarms_per_week: float = 0.0  # in place of pot_q: promised alarms of a machine in a week of normal data; 0: pot_q
   sensitivity: str = "given"  # of critical events: sensitive, normal, insensitive; given: alarms_per_week or pot_q

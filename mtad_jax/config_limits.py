@@ -66,6 +66,8 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "detect.error_floor": (1e-12, None),
   "detect.min_calibration_rows": (1, None),
   "detect.initial_quantile": (0.5, 0.9999),
+  "detect.level_minutes": (1, None),
+  "detect.learn_minutes": (0, None),
   "detect.pot_q": (1e-12, 0.5),
   "detect.alarms_per_week": (0, None),
   "detect.merge_gap_rows": (0, None),
@@ -86,7 +88,7 @@ SENSITIVITIES = ("sensitive", "normal", "insensitive")  # as settings of alarms 
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.dataset": ("smd", "smap", "msl", "folder", "simulated"),
   "data.counters": ("auto", "none"),
-  "detect.threshold": ("pot", "conformal"),
+  "detect.threshold": ("pot", "conformal", "spot", "dspot"),
   "detect.sensitivity": ("given", *SENSITIVITIES),
   "detect.warning": ("off", *SENSITIVITIES),
   "train.schedule": ("linear", "cosine", "exponential"),
@@ -138,6 +140,11 @@ def check_limits(config: Any) -> None:
       raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
   if config.detect.rule == "density" and config.model.detector != "role_mixture":
     raise ValueError("config.detect.rule: density is a role mixture's: it wants config.model.detector=role_mixture")
+  if config.detect.warning != "off" and config.detect.threshold in ("spot", "dspot"):
+    raise ValueError(
+      f"config.detect.warning: {config.detect.warning!r} needs a threshold that stays: pot or conformal, not"
+      f" {config.detect.threshold}"
+    )
   numbers = config.roles.components
   if not numbers or min(numbers) < 1:
     raise ValueError(f"config.roles.components: {numbers!r}: one number or more, each 1 and above, is wanted")

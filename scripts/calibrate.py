@@ -4,6 +4,7 @@ python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
 python scripts/calibrate.py --workdir=RUNDIR --alarms_per_week=2 --preview     # tries it, writes nothing
 python scripts/calibrate.py --workdir=RUNDIR --sensitivity=normal --warning=sensitive --preview
 python scripts/calibrate.py --workdir=RUNDIR --alarm_checks=3 --alarm_window_checks=5 --release_ratio=0.8
+python scripts/calibrate.py --workdir=RUNDIR --threshold=dspot --pot_q=1e-3
 """
 
 import host
@@ -37,7 +38,9 @@ flags.DEFINE_integer("alarm_window_checks", None, "... of so many scored rows ar
 flags.DEFINE_float("release_ratio", None, "an event goes on until the score falls to this share of the threshold")
 flags.DEFINE_integer("cooldown_rows", None, "what would begin so soon after an event goes on with that event")
 flags.DEFINE_bool("preview", False, "write nothing; tell what these settings would have raised in the last week")
-flags.DEFINE_string("threshold", None, "pot or conformal")
+flags.DEFINE_string("threshold", None, "pot, conformal, spot or dspot; the last two follow the scores")
+flags.DEFINE_integer("level_minutes", None, "dspot: what the level is a mean over")
+flags.DEFINE_integer("learn_minutes", None, "dspot: an alarm that lasts longer moves the level")
 flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
 flags.DEFINE_float("error_floor", None, "smallest deviation that an error is measured in, scaled units")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
@@ -51,7 +54,7 @@ flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the cal
 _FIELDS = [
   *("pot_q", "alarms_per_week", "sensitivity", "warning", "threshold", "initial_quantile", "error_floor", "gamma"),
   *("rule", "largest_metrics", "merge_gap_rows", "min_event_rows", "alarm_checks", "alarm_window_checks"),
-  *("release_ratio", "cooldown_rows"),
+  *("release_ratio", "cooldown_rows", "level_minutes", "learn_minutes"),
 ]
 
 

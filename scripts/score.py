@@ -2,6 +2,9 @@
 
 python scripts/score.py --workdir=RUNDIR
 python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=ignore
+
+A row's score does not depend on the other rows of the files. Its threshold does where it is one that streams (spot,
+dspot): every call begins with the state at the end of calibration, and a row's threshold is of the rows before it.
 """
 
 import time
@@ -130,7 +133,7 @@ def _write_machine(
       "row": np.arange(num_rows),
       **({} if times is None else {"timestamp": times}),
       "score": scored.score,
-      "threshold": np.full(num_rows, calibration.threshold),
+      "threshold": scored.threshold,
       "threshold_initial": np.full(num_rows, calibration.initial),
       "score_ratio": scored.ratio,
       "is_anomaly": scored.is_anomaly,
@@ -221,7 +224,7 @@ def _score_group(
     scored = scored._replace(actual=actual)
     events = _write_machine(writers, machine, scored, calibration, metrics, config)
     if FLAGS.export == "original":
-      write_original(folder / "original" / machine.name, scored, calibration.threshold, metrics)
+      write_original(folder / "original" / machine.name, scored, metrics)
     told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"
     told += f", {scored.is_anomaly.sum() / max(scored.valid.sum(), 1):.2%} of rows above the threshold"
     outside = sorted(zip(split.outside_share, stored.preparation.metrics, strict=True), reverse=True)[:3]

@@ -412,7 +412,7 @@ def test_a_preview_names_events_and_writes_nothing(trained: Trained, tmp_path: P
   named = re.findall(line, done.stdout, re.MULTILINE)
   assert len(named) == total > 0
   assert "alarms) in" in done.stdout
-  wrong = {"--smoothed_minutes=1,x": "whole numbers", "--threshold=spot": "choose one of pot, conformal"}
+  wrong = {"--smoothed_minutes=1,x": "whole numbers", "--threshold=best": "choose one of pot, conformal, spot, dspot"}
   for flag, told in wrong.items():
     refused(run_here("calibrate.py", f"--workdir={workdir}", flag), 2, told)
 
@@ -429,6 +429,25 @@ def test_settings_of_the_joint_rule_and_conformal_thresholds_are_kept(trained: T
   settings["detect"]["smoothed_minutes"] = [1]
   (workdir / "config.json").write_text(json.dumps(settings))
   refused(run_here("score.py", f"--workdir={workdir}"), 1, "detect.smoothed_minutes [1, 3]", "run calibrate.py")
+
+
+def test_thresholds_that_follow_the_scores_go_through_all_commands(trained: Trained, tmp_path: Path) -> None:
+  workdir = Path(shutil.copytree(trained.workdir, tmp_path / "run"))
+  flags = ("--threshold=dspot", "--pot_q=0.01", "--level_minutes=60", "--learn_minutes=30")
+  succeeded(run_here("calibrate.py", f"--workdir={workdir}", *flags))
+  stored = json.loads((workdir / "calibration.json").read_text())
+  assert (stored["detect"]["level_minutes"], stored["detect"]["learn_minutes"]) == (60, 30)
+  succeeded(run_here("score.py", f"--workdir={workdir}", "--export=original"))
+  before, after = (read_table(folder / "scores.parquet") for folder in (trained.workdir, workdir))
+  np.testing.assert_array_equal(before["score"], after["score"])
+  assert all(np.ptp(of_machine(after, name)["threshold"]) > 0 for name in NAMES)
+  np.testing.assert_array_equal(after["score_ratio"], after["score"] / after["threshold"])
+  np.testing.assert_array_equal(after["is_anomaly"], after["valid"] & (after["score_ratio"] > 1))
+  succeeded(run_here("evaluate.py", f"--workdir={workdir}", "--floors=random"))
+  told = json.loads((workdir / "evaluation.json").read_text())["machines"]["web-2"]["thresholds"]["pot"]
+  assert told["lowest"] < told["highest"]
+  succeeded(run_here("report.py", f"--workdir={workdir}"))
+  assert '"moving": true' in (workdir / "report.html").read_text().replace('"moving":true', '"moving": true')
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,5 +1,6 @@
 """Scoring: what belongs to row t stands in row t, no row depends on another batch, the rules keep their laws."""
 
+import json
 import math
 import re
 
@@ -11,7 +12,9 @@ from scipy import stats
 
 from mtad_jax.config import DetectConfig, ScoringRule
 from mtad_jax.data.fleet import part_rows, prepare_groups
+from mtad_jax.data.machine import Series
 from mtad_jax.data.preparation import apply_preparation
+from mtad_jax.detect import spot
 from mtad_jax.detect.calibration import (
   calibrate_blocks,
   calibrate_group,
@@ -265,16 +268,46 @@ def test_a_preview_names_the_events_of_the_last_week_of_held_out_rows(params):
   assert [re.search(r"times the threshold: (m\d)", line).group(1) for line in lines[1:-1]] == ["m1", "m2"]
 
 
-def test_calibration_survives_json_to_the_bit(params):
+@pytest.mark.parametrize("threshold", ["pot", "dspot"])
+def test_calibration_survives_json_to_the_bit(params, threshold):
   warned = tiny.make_config(
     data={"sampling_step_s": 3600.0}, detect={"min_calibration_rows": 10, "warning": "sensitive", "pot_q": 1e-3}
   )
-  found = {**calibrate_group(GROUP, params, CONFIG), "warned": calibrate_group(GROUP, params, warned)["machine-0"]}
+  found = calibrate_group(GROUP, params, streaming_config(threshold))
+  found["warned"] = calibrate_group(GROUP, params, warned)["machine-0"]
   assert found["warned"].warning.threshold < found["warned"].threshold
   assert found["machine-0"].warning is None
   for entry in found.values():
-    back = calibration_from_json(calibration_to_json(entry))
+    back = calibration_from_json(json.loads(json.dumps(calibration_to_json(entry), allow_nan=False)))
     assert repr(back) == repr(entry)
+
+
+def streaming_config(threshold):
+  detect = {"min_calibration_rows": 10, "threshold": threshold, "pot_q": 1e-2, "level_minutes": 20}
+  return tiny.make_config(detect=detect)
+
+
+@pytest.mark.parametrize("threshold", ["spot", "dspot"])
+def test_a_streaming_threshold_is_tried_and_scored_row_by_row(params, threshold):
+  config, tried = streaming_config(threshold), {}
+  found = calibrate_blocks([(GROUP, params)], config, tried)
+  for name, entry in found.items():
+    own, (start, settings) = tried[name], entry.streaming
+    on_check = own.scores[own.is_check]
+    np.testing.assert_array_equal(own.thresholds[own.is_check], spot.run(start, on_check, settings)[1])
+    assert own.thresholds[own.is_check][0] == entry.threshold
+    assert entry.check.num_alarm_rows == np.sum(on_check > own.thresholds[own.is_check])
+  values = tiny.make_machine(GROUP.names[0], 300, seed=4).test
+  result = scored(params, values, config=config)
+  start, settings = found[GROUP.names[0]].streaming
+  np.testing.assert_array_equal(result.threshold, spot.run(start, result.score, settings)[1])
+  np.testing.assert_array_equal(result.threshold[: W + 1], found[GROUP.names[0]].threshold)
+  assert np.ptp(result.threshold) > 0
+  np.testing.assert_array_equal(result.ratio, result.score / result.threshold)
+  np.testing.assert_array_equal(result.is_anomaly, result.valid & (result.score > result.threshold))
+  # of fewer rows, what is there is the same
+  part = scored(params, Series(values.values[:200]), config=config)
+  np.testing.assert_array_equal(part.threshold, result.threshold[:200])
 
 
 def test_thresholds_of_short_machines_are_pooled_over_the_role_and_say_so(params):

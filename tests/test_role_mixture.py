@@ -141,7 +141,7 @@ def test_m_step_is_the_mode(kind):
 
 @pytest.mark.parametrize("num_rows", [1_000, 1_000_000])
 def test_what_a_metric_may_vary_by_holds_at_any_number_of_rows(num_rows):
-  """A metric that hardly moved moves by what it may: no surprise, whatever was learnt; without the prior, a large one."""
+  """A metric that hardly moved moves by what it may: no surprise with the prior, a large one without."""
   rng = np.random.default_rng(0)
   rows = np.stack([rng.normal(0, 1, num_rows), rng.normal(0, 1e-3, num_rows)], axis=1)
   found = from_shares(jnp.asarray(rows), jnp.ones((num_rows, 1)))

@@ -301,7 +301,9 @@ def test_reading_scores(tmp_path: Path, raw: list[Machine]) -> None:
   [
     ({"row": [*range(119), 118, *range(120)]}, "machine one: row 119 is missing or given twice"),
     ({"valid": [True] * 240}, "machine one, row 0: valid but without a score"),
-    ({"threshold": [7.0] * 119 + [8.0] + [7.0] * 120}, "machine one, column threshold: more than one value"),
+    ({"threshold": [7.0] * 119 + [None] + [7.0] * 120}, "machine one, column threshold, row 119: null; one a row"),
+    ({"threshold": [7.0] * 119 + [0.01] + [7.0] * 120}, "machine one, row 119: is_anomaly False against score"),
+    ({"threshold_initial": [5.0] * 239 + [6.0]}, "machine three, column threshold_initial: more than one value"),
     ({"label": [2] + [0] * 239}, "machine one, column label, row 0: 2.0 is no label; 0 or 1 is wanted"),
   ],
 )
@@ -401,3 +403,30 @@ def test_command_without_scores_is_one_line(workdir: Path) -> None:
   assert done.returncode == 1
   assert done.stderr.strip().splitlines()[-1].endswith("scores.parquet: not found; score.py writes it")
   assert not (workdir / "evaluation.json").exists()
+
+
+def test_thresholds_that_change_from_row_to_row(fleet: list[ScoredMachine]) -> None:
+  """As scores over a threshold of 1: the same alarms, pooled ranking and operating point."""
+  moving = [np.linspace(2.0, 6.0 + lane, NUM_ROWS) for lane in range(len(fleet))]
+  ours = evaluate([m._replace(thresholds={"pot": t}) for m, t in zip(fleet, moving, strict=True)])
+  ratios = [m._replace(scores=m.scores / t, thresholds={"pot": 1.0}) for m, t in zip(fleet, moving, strict=True)]
+  theirs = evaluate(ratios)
+  for name in ("a", "b", "calm"):
+    assert ours["machines"][name]["detector"]["at_threshold"] == theirs["machines"][name]["detector"]["at_threshold"]
+    assert ours["machines"][name]["floors"]["random"] == theirs["machines"][name]["floors"]["random"]
+  assert ours["machines"]["b"]["thresholds"] == {"pot": {"lowest": 2.0, "median": 4.5, "highest": 7.0}}
+  for part in ("pooled", "operating_point"):
+    assert ours[part] == theirs[part]
+  precision = [result["machines"]["a"]["detector"]["average_precision"] for result in (ours, theirs)]
+  assert precision[0] != precision[1]  # one machine is ranked by its scores
+  one_null = np.where(np.arange(NUM_ROWS) == 700, np.nan, 4.0)
+  without = evaluate([fleet[0]._replace(thresholds={"pot": one_null}), fleet[1]])
+  assert without["machines"]["a"]["detector"]["at_threshold"] == {}
+  assert without["pooled"]["machines"] == ["b"]
+
+
+def test_reading_thresholds_that_change(tmp_path: Path, raw: list[Machine]) -> None:
+  own = [6.0, *[7.0] * 119]
+  tables = read_scores(write_scores(tmp_path, raw, threshold=own + [7.0] * 120))
+  np.testing.assert_array_equal(tables["one"].thresholds["pot"], own)
+  assert tables["three"].thresholds == {"pot": 7.0, "initial": 5.0}

@@ -15,6 +15,7 @@ from mtad_jax.data.fleet import Group, PreparedMachine, machine_id, part_rows
 from mtad_jax.detect.calibration import MachineCalibration, step_seconds
 from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.held_out import part_errors
+from mtad_jax.detect.thresholds import row_thresholds
 from mtad_jax.roles.prior import BOTH, MetricPrior, of_columns
 
 DEVIATIONS = 10.0  # of a metric on the fit part, that a fault moves it by
@@ -97,7 +98,7 @@ def try_faults(
     )
     step_s = step_seconds(machine, config)
     scores = row_scores(by_metric, part.rows, settings.rule, settings, step_s, part.errors.surprise)
-    alarms = part.rows[scores > calibration.threshold]
+    alarms = part.rows[scores > row_thresholds(calibration.threshold, calibration.streaming, scores)]
     injected, detected = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
     for fault in faults:
       injected[fault.kind] += 1

@@ -4,26 +4,32 @@ Both are fitted on the calibration part; levels are measured from the fit part's
 or a row that chose the best state; on the check part nothing is fitted at all.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtad_jax.config import Config, DetectConfig
-from mtad_jax.config_limits import SENSITIVITIES
 from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
-from mtad_jax.detect.conformal import fit_conformal
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
 from mtad_jax.detect.held_out import HeldOut, measure_errors
-from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters, fit_pot, rate_of_alarms
+from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters
+from mtad_jax.detect.spot import StreamSettings, stream_from_json, stream_to_json
+from mtad_jax.detect.thresholds import (
+  Streaming,
+  calibration_thresholds,
+  critical_rate,
+  fit_threshold,
+  row_thresholds,
+  warning_rate,
+)
 from mtad_jax.roles.prior import MetricPrior, know_nothing, of_columns
 
 MIN_OWN_ROWS = (
   30  # below, a mean and deviation per metric of a machine's own say nothing; the role's are used
 )
-SMALLEST_THRESHOLD = 1e-9  # a threshold of 0 (all calibration scores 0) would make the ratio meaningless
-WEEK_S = 7 * 86_400.0
 
 
 class Check(NamedTuple):
@@ -39,12 +45,13 @@ class Check(NamedTuple):
 class Tried(NamedTuple):
   """A machine's last held-out rows under its calibration, in the order of time.
 
-  rows: [N] of the training grid. scores: [N]. metric_scores: [N, F']. is_check: [N] bool, whether nothing at all was
-  fitted on the row. step_s: seconds from row to row, None where the data have no clock.
+  rows: [N] of the training grid. scores, thresholds: [N]. metric_scores: [N, F']. is_check: [N] bool, whether nothing
+  at all was fitted on the row before it came. step_s: seconds from row to row, None where the data have no clock.
   """
 
   rows: np.ndarray
   scores: np.ndarray
+  thresholds: np.ndarray
   metric_scores: np.ndarray
   is_check: np.ndarray
   step_s: float | None
@@ -65,6 +72,7 @@ class MachineCalibration(NamedTuple):
   from. prior: of its F metrics. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
   initial: POT's initial quantile. num_rows: calibration rows of its own. pooled: what was pooled over the role.
   warning: None where no warnings are asked for.
+  streaming: where the threshold follows the scores; `threshold` and `initial` are then those it begins with.
   """
 
   errors: ErrorModel
@@ -78,6 +86,7 @@ class MachineCalibration(NamedTuple):
   pooled: str
   check: Check
   warning: WarningLevel | None = None
+  streaming: Streaming | None = None
 
 
 def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
@@ -96,49 +105,9 @@ def _run_rows(settings: DetectConfig, step_s: float | None) -> int:
   return max(RUN_ROWS, longest)
 
 
-class _Rate(NamedTuple):
-  """Promised alarms of a machine in a week, 0: by `pot_q`; and the setting that asks for them."""
-
-  alarms_per_week: float
-  asked_by: str
-
-
-def _critical_rate(settings: DetectConfig) -> _Rate:
-  if settings.sensitivity == "given":
-    return _Rate(settings.alarms_per_week, "alarms_per_week")
-  return _Rate(settings.critical_alarms_per_week[SENSITIVITIES.index(settings.sensitivity)], "sensitivity")
-
-
-def _warning_rate(settings: DetectConfig) -> _Rate | None:
-  if settings.warning == "off":
-    return None
-  return _Rate(settings.warning_alarms_per_week[SENSITIVITIES.index(settings.warning)], "warning")
-
-
-def _fit_threshold(
-  name: str, normal: np.ndarray, step_s: float | None, settings: DetectConfig, rate: _Rate
-) -> PotFit:
-  """Returns the threshold that keeps the rate of alarms, or `pot_q` where none is asked for."""
-  rows_per_week = WEEK_S / step_s if step_s else None
-  run_rows, q = _run_rows(settings, step_s), settings.pot_q
-  if rate.alarms_per_week > 0:
-    if rows_per_week is None:
-      raise ValueError(
-        f"machine {name}: config.detect.{rate.asked_by} needs a clock: timestamps or config.data.sampling_step_s"
-      )
-    q = rate_of_alarms(normal, settings.initial_quantile, rate.alarms_per_week / rows_per_week, run_rows)
-  fit = fit_conformal if settings.threshold == "conformal" else fit_pot
-  pot = fit(
-    normal, initial_quantile=settings.initial_quantile, q=q, rows_per_week=rows_per_week, run_rows=run_rows
-  )
-  if not np.isfinite(pot.threshold):
-    raise ValueError(f"machine {name}: no threshold from {len(normal)} calibration rows: {pot.status}")
-  return pot
-
-
-def _check(scores: np.ndarray, threshold: float, pot: PotFit, run_rows: int) -> Check:
-  """Returns how a threshold does on the scores [N] of the check part."""
-  alarms = scores > threshold
+def _check(scores: np.ndarray, thresholds: np.ndarray | float, pot: PotFit, run_rows: int) -> Check:
+  """Returns how the thresholds, one or one a row, do on the scores [N] of the check part."""
+  alarms = scores > thresholds
   promised = pot.q * len(scores)
   clusters_per_row = pot.num_clusters / pot.num_excesses if pot.num_excesses else float("nan")
   return Check(
@@ -216,26 +185,30 @@ def calibrate_blocks(
       )
       for k in peers
     }
-    normal = np.concatenate(list(by_peer.values()))
-    pot = _fit_threshold(machine.name, normal, step_s, settings, _critical_rate(settings))
-    threshold = max(pot.threshold, SMALLEST_THRESHOLD)
+    run_rows = _run_rows(settings, step_s)
+    own_scores, fitted_on = by_peer[i], list(by_peer.values())
+    pot, threshold, streaming = fit_threshold(
+      machine.name, own_scores, fitted_on, step_s, settings, run_rows, critical_rate(settings)
+    )
     part = held[i].check
     own_prior = of_columns(known[i], targets)
     by_metric = metric_scores(part.errors, models[i], part.filled, settings.rule, settings, floor, own_prior)
     checked = row_scores(by_metric, part.rows, settings.rule, settings, step_s, part.errors.surprise)
+    thresholds = row_thresholds(threshold, streaming, checked)
     if tried is not None:
       tried[machine.name] = Tried(
         rows=np.concatenate([held[i].calibration.rows, held[i].check.rows]),
-        scores=np.concatenate([by_peer[i], checked]),
+        scores=np.concatenate([own_scores, checked]),
+        thresholds=np.concatenate([calibration_thresholds(threshold, streaming, own_scores), thresholds]),
         metric_scores=np.concatenate([scores[i], by_metric]),
         is_check=np.arange(own_rows + len(checked)) >= own_rows,
         step_s=step_s,
       )
-    run_rows, warning, rate = _run_rows(settings, step_s), None, _warning_rate(settings)
+    warning, rate = None, warning_rate(settings)
     if rate is not None:
-      fit = _fit_threshold(machine.name, normal, step_s, settings, rate)
-      lower = min(max(fit.threshold, SMALLEST_THRESHOLD), threshold)
-      warning = WarningLevel(lower, fit, _check(checked, lower, fit, run_rows))
+      second = fit_threshold(machine.name, own_scores, fitted_on, step_s, settings, run_rows, rate)
+      lower = min(second.value, threshold)
+      warning = WarningLevel(lower, second.pot, _check(checked, lower, second.pot, run_rows))
     found[machine.name] = MachineCalibration(
       errors=models[i],
       centre=held[i].centre,
@@ -246,8 +219,9 @@ def calibrate_blocks(
       pot=pot,
       num_rows=own_rows,
       pooled=pooled[i],
-      check=_check(checked, threshold, pot, run_rows),
+      check=_check(checked, thresholds, pot, run_rows),
       warning=warning,
+      streaming=streaming,
     )
   return found
 
@@ -262,10 +236,13 @@ def _plain(values: Any) -> dict[str, Any]:
 
 def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
   """Returns one machine's entry of calibration.json; `warning` stands in it only where there is such a level."""
-  warning = calibration.warning
+  warning, streaming = calibration.warning, None
   fitted = {} if warning is None else {
     "warning": {"threshold": warning.threshold, "pot": _plain(warning.pot), "check": _plain(warning.check)}
   }
+  if calibration.streaming is not None:
+    start, settings = calibration.streaming
+    streaming = {"start": stream_to_json(start), "settings": dataclasses.asdict(settings)}
   return {
     "initial": calibration.initial,
     "threshold": calibration.threshold,
@@ -278,6 +255,7 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
     "prior": {name: values.tolist() for name, values in calibration.prior._asdict().items()},
     "usual": calibration.usual.tolist(),
     "errors": model_to_json(calibration.errors),
+    "streaming": streaming,
   }
 
 
@@ -287,11 +265,14 @@ def _from_plain(values: dict[str, Any]) -> dict[str, Any]:
 
 def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   """Returns what `calibration_to_json` wrote; null is NaN."""
-  warning = None
+  warning, streaming = None, None
   if "warning" in values:
     stored = values["warning"]
     fit, tried = PotFit(**_from_plain(stored["pot"])), Check(**_from_plain(stored["check"]))
     warning = WarningLevel(stored["threshold"], fit, tried)
+  found = values.get("streaming")  # files of before it was there have none
+  if found is not None:
+    streaming = Streaming(stream_from_json(found["start"]), StreamSettings(**found["settings"]))
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     centre=np.array(values["centre"], np.float64),
@@ -308,4 +289,5 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
     pooled=values["pooled"],
     check=Check(**_from_plain(values["check"])),
     warning=warning,
+    streaming=streaming,
   )

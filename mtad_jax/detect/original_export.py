@@ -15,7 +15,7 @@ from mtad_jax.train.workdir import write_whole
 
 
 def write_original(
-  folder: epath.PathLike, scored: ScoredRows, threshold: float, metrics: tuple[str, ...]
+  folder: epath.PathLike, scored: ScoredRows, metrics: tuple[str, ...]
 ) -> None:
   """Writes both files, each whole or not at all, into a folder, made where it is missing."""
   target = epath.Path(folder)
@@ -26,5 +26,5 @@ def write_original(
   writer = csv.writer(lines)
   writer.writerow(["row", "score", "threshold", *metrics])
   for row in np.flatnonzero(scored.is_anomaly).tolist():
-    writer.writerow([row, scored.score[row], threshold, *scored.metric_scores[row].tolist()])
+    writer.writerow([row, scored.score[row], scored.threshold[row], *scored.metric_scores[row].tolist()])
   write_whole(target / "Anomaly.csv", lines.getvalue())

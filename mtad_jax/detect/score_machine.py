@@ -13,6 +13,7 @@ from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import find_errors
 from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs, expect_constants
+from mtad_jax.detect.thresholds import row_thresholds
 from mtad_jax.roles.prior import of_columns
 
 BAND_DEVIATIONS = 3.0  # half width of the expected band, calibration deviations of the signed error
@@ -21,12 +22,14 @@ BAND_DEVIATIONS = 3.0  # half width of the expected band, calibration deviations
 class ScoredRows(NamedTuple):
   """One machine's scores, one entry per input row T; NaN where `valid` is false.
 
-  score, ratio: [T]. is_anomaly, valid: [T] bool. by_rule: {rule: [T]}. metric_scores: [T, F'].
+  score, ratio: [T]. threshold: [T], every row has one, with or without a score.
+  is_anomaly, valid: [T] bool. by_rule: {rule: [T]}. metric_scores: [T, F'].
   forecast, reconstruction, expected_low, expected_high, actual: [T, F'] in the metrics' own units (a counter:
   per step).
   """
 
   score: np.ndarray
+  threshold: np.ndarray
   ratio: np.ndarray
   is_anomaly: np.ndarray
   valid: np.ndarray
@@ -55,7 +58,9 @@ def score_rows(
   config: Config,
   context: PreparedSplit | None = None,
 ) -> ScoredRows:
-  """Returns one machine's scores.
+  """Returns one machine's scores; a row's score does not depend on what else is in the split.
+
+  A threshold that streams does: it begins where calibration ended, and a row's is of the rows before it in the split.
 
   Args:
     split: the rows to score; outputs: of `with_context`'s values.
@@ -91,8 +96,10 @@ def score_rows(
     on_grid[rows] = row_scores(found[rows], rows, rule, config.detect, step_s, surprise)
     by_rule[rule.value] = on_grid[here][split.row_to_grid]
     if rule is config.detect.rule:
+      thresholds = row_thresholds(calibration.threshold, calibration.streaming, on_grid)
       chosen = np.where(valid[:, None], found, np.nan)[here][split.row_to_grid]
   score = by_rule[config.detect.rule.value]
+  threshold = thresholds[here][split.row_to_grid]
   valid = valid[here][split.row_to_grid]
 
   def own_units(values: np.ndarray | None) -> np.ndarray:
@@ -108,10 +115,11 @@ def score_rows(
   centre = predicted + model.mean[None, :]
   half = BAND_DEVIATIONS * np.maximum(model.deviation, config.detect.error_floor)[None, :]
   with np.errstate(invalid="ignore"):
-    is_anomaly = valid & (score > calibration.threshold)
+    is_anomaly = valid & (score > threshold)
   return ScoredRows(
     score=score,
-    ratio=score / calibration.threshold,
+    threshold=threshold,
+    ratio=score / threshold,
     is_anomaly=is_anomaly,
     valid=valid,
     by_rule=by_rule,

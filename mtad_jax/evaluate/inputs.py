@@ -26,10 +26,11 @@ class ScoreTable(NamedTuple):
   """One machine's part of scores.parquet, in the order of rows; NaN where there is no score.
 
   timestamps: [T] datetime64[ms], or None. labels: [T] bool, or None. other_scores: [T] by name.
+  thresholds: one number, or [T] where it changes from row to row.
   """
 
   scores: np.ndarray
-  thresholds: dict[str, float]
+  thresholds: dict[str, float | np.ndarray]
   other_scores: dict[str, np.ndarray]
   labels: np.ndarray | None
   timestamps: np.ndarray | None
@@ -63,6 +64,28 @@ def _one_threshold(values: np.ndarray, place: str) -> float:
   return float(known[0])
 
 
+def _row_thresholds(own: dict[str, np.ndarray], valid: np.ndarray, place: str) -> float | np.ndarray:
+  """Returns a machine's threshold: one number, NaN where all are null, or [T] where it changes.
+
+  Raises:
+    ValueError: a row has none where others have, or is_anomaly says otherwise than score and threshold.
+  """
+  values = own["threshold"]
+  known = ~np.isnan(values)
+  if not np.any(known):
+    return float("nan")
+  if not np.all(known):
+    raise ValueError(f"{place}, column threshold, row {int(np.argmin(known))}: null; one a row is wanted")
+  if "is_anomaly" in own:
+    with np.errstate(invalid="ignore"):
+      wrong = valid & ((own["score"] > values) != (own["is_anomaly"] == 1))
+    if np.any(wrong):
+      row = int(np.argmax(wrong))
+      told = f"score {own['score'][row]:g}, threshold {values[row]:g}"
+      raise ValueError(f"{place}, row {row}: is_anomaly {bool(own['is_anomaly'][row])} against {told}")
+  return float(values[0]) if np.ptp(values) == 0 else values
+
+
 def _labels(values: np.ndarray, place: str) -> np.ndarray | None:
   if np.all(np.isnan(values)):
     return None
@@ -79,15 +102,16 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
     path: scores.parquet.
 
   Raises:
-    ValueError: no such file, a missing column, a row missing or given twice, a valid row without a score, or
-      a threshold that changes within a machine; file, machine and row are named.
+    ValueError: no such file, a missing column, a row missing or given twice, a valid row without a score or a
+      threshold, an is_anomaly that they contradict, or a threshold_initial that changes within a machine; file,
+      machine and row are named.
   """
   table = _read_table(path, _NEEDED)
   names = table.column("machine").cast(pa.string()).to_numpy(zero_copy_only=False)
   columns = {
     name: _numbers(table, name)
     for name in table.column_names
-    if name in _NEEDED[1:] or name in ("label", "threshold_initial") or name.startswith(_OTHER)
+    if name in _NEEDED[1:] or name in ("label", "threshold_initial", "is_anomaly") or name.startswith(_OTHER)
   }
   columns.pop("score_ratio", None)
   stamps = None
@@ -108,7 +132,7 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
     empty = valid & np.isnan(own["score"])
     if np.any(empty):
       raise ValueError(f"{place}, row {int(np.argmax(empty))}: valid but without a score")
-    thresholds = {"pot": _one_threshold(own["threshold"], f"{place}, column threshold")}
+    thresholds = {"pot": _row_thresholds(own, valid, place)}
     if "threshold_initial" in own:
       column = f"{place}, column threshold_initial"
       thresholds["initial"] = _one_threshold(own["threshold_initial"], column)

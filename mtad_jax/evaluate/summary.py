@@ -31,7 +31,8 @@ _LIMIT_PER_DAY = 1.0
 _LIMIT_SHARE = 0.05  # of normal rows, in alarm
 NOTES = {
   "rows": "valid rows only: rows without a full window have no score and are in no figure, nor in a floor's",
-  "threshold": "an alarm is a score strictly above the threshold; at_threshold uses no label",
+  "threshold": "an alarm is a score strictly above the threshold of its row; at_threshold uses no label; pot is the "
+  "run's own threshold, of the kind that config.detect.threshold names",
   "floors": "at_threshold, a floor flags as many rows of each machine as the detector does",
   "point_adjusted": "point_adjusted (printed because papers print them; random scores win)",
   "false_alarms": "events that touch no true segment; one long event can touch many, see flagged_share",
@@ -100,7 +101,7 @@ def _block(
   """Returns detector, other scores and floors on the rows of these machines; `scores` rank the detector's."""
   first = machines[0]
   # a threshold that some machine lacks would give a figure on other rows than its neighbours
-  names = [n for n in first.thresholds if all(math.isfinite(m.thresholds[n]) for m in machines)]
+  names = [n for n in first.thresholds if all(np.all(np.isfinite(m.thresholds[n])) for m in machines)]
 
   def ranked(columns: Sequence[np.ndarray]) -> dict[str, Any]:
     rows = pool([_rows(m, column) for m, column in zip(machines, columns, strict=True)])
@@ -135,6 +136,13 @@ def _with_best_floor(block: dict[str, Any]) -> dict[str, Any]:
   return block
 
 
+def _told(values: float | np.ndarray) -> float | dict[str, float]:
+  """Returns a threshold for the JSON: the number, or of one that changes from row to row its range."""
+  if not isinstance(values, np.ndarray):
+    return values
+  return {"lowest": float(np.min(values)), "median": float(np.median(values)), "highest": float(np.max(values))}
+
+
 def _machine_entry(machine: ScoredMachine, settings: EvaluateConfig, detect: DetectConfig) -> dict[str, Any]:
   labels, valid = _labels(machine), _valid(machine)
   segments = segments_of(labels)
@@ -145,14 +153,14 @@ def _machine_entry(machine: ScoredMachine, settings: EvaluateConfig, detect: Det
     "anomalous_rows": int(np.sum(labels & valid)),
     "segments": len(segments),
     "segments_without_a_score": int(sum(not np.any(valid[start:end]) for start, end in segments)),
-    "thresholds": dict(machine.thresholds),
+    "thresholds": {name: _told(values) for name, values in machine.thresholds.items()},
     **_with_best_floor(_block([machine], settings, detect, [machine.scores])),
   }
 
 
 def _has_ratio(machine: ScoredMachine) -> bool:
-  threshold = machine.thresholds.get("pot", float("nan"))
-  return math.isfinite(threshold) and threshold > 0
+  threshold = np.asarray(machine.thresholds.get("pot", float("nan")))
+  return bool(np.all(np.isfinite(threshold) & (threshold > 0)))
 
 
 def _operating_point(
@@ -236,6 +244,7 @@ def evaluate_fleet(
   pooled_machines = [m for m in labelled if _has_ratio(m)]
   by = "score / POT threshold" if pooled_machines else "raw score: no machine has a positive POT threshold"
   pooled_machines = pooled_machines or labelled
+  # where thresholds change from row to row, each row by its own
   ratios = [m.scores / m.thresholds["pot"] if _has_ratio(m) else m.scores for m in pooled_machines]
   point = {"detector": _operating_point(pooled_machines, ratios, settings, detect_settings)}
   for floor in labelled[0].baselines:

@@ -24,7 +24,7 @@ def list_events(
     metrics: the F' scored metrics' names. timestamps: [T] or None.
   """
   usual, warning = calibration.usual, calibration.warning
-  threshold = calibration.threshold if warning is None else warning.threshold
+  threshold = scored.threshold if warning is None else np.full(len(scored.score), warning.threshold)
   with np.errstate(invalid="ignore"):
     is_above, is_held = (scored.score > share * threshold for share in (1.0, settings.release_ratio))
   found = find_events(

@@ -15,9 +15,10 @@ import numpy as np
 from mtad_jax.config import Config
 from mtad_jax.data.machine import Series
 from mtad_jax.data.preparation import apply_preparation
-from mtad_jax.detect.calibration import WEEK_S, MachineCalibration, Tried
+from mtad_jax.detect.calibration import MachineCalibration, Tried
 from mtad_jax.detect.events import CRITICAL, Event
 from mtad_jax.detect.score_machine import score_machines
+from mtad_jax.detect.thresholds import WEEK_S
 from mtad_jax.explain.event_list import count_events, list_events
 from mtad_jax.train.fleet_file import StoredGroup
 

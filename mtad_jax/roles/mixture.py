@@ -107,7 +107,7 @@ def no_prior(num_metrics: int, num_components: int, kind: Covariance) -> Prior:
 def inverse_and_log_det(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns a positive definite matrix's inverse [F, F] and the log of its determinant, by F sweeps.
 
-  Sweep k takes a_ij to a_ij - a_ik a_kj / a_kk, a_ik to a_ik / a_kk and a_kk to -1 / a_kk; after all, the matrix is
+  Sweep k takes a_ij to a_ij - a_ik a_kj / a_kk, a_ik to a_ik / a_kk and a_kk to -1 / a_kk; then the matrix is
   minus its inverse, and the a_kk divided by multiply to the determinant. In plain operations, as jaxlib's
   batched Cholesky and triangular solves (0.10, CPU) wait for threads of the pool they run on: two at once on a machine
   of two cores wait for ever.
