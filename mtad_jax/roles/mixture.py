@@ -109,8 +109,8 @@ def inverse_and_log_det(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
   Sweep k takes a_ij to a_ij - a_ik a_kj / a_kk, a_ik to a_ik / a_kk and a_kk to -1 / a_kk; then the matrix is
   minus its inverse, and the a_kk divided by multiply to the determinant. In plain operations, as jaxlib's
-  batched Cholesky and triangular solves (0.10, CPU) wait for threads of the pool they run on: two at once on a machine
-  of two cores wait for ever.
+  batched Cholesky and triangular solves (0.10, CPU) wait for threads of the pool they run on: two at once, on a
+  machine of two cores, wait for ever.
   """
   size = matrix.shape[0]
 
