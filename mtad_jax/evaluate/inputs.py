@@ -35,7 +35,8 @@ class ScoreTable(NamedTuple):
   timestamps: np.ndarray | None
 
 
-def _read_table(path: epath.Path, needed: Sequence[str]) -> pa.Table:
+def read_table(path: epath.Path, needed: Sequence[str]) -> pa.Table:
+  """Returns a Parquet table; raises ValueError where there is none, or it is damaged, or lacks a needed column."""
   if not path.exists():
     raise ValueError(f"{path}: not found; score.py writes it")
   try:
@@ -82,7 +83,7 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
     ValueError: no such file, a missing column, a row missing or given twice, a valid row without a score, or
       a threshold that changes within a machine; file, machine and row are named.
   """
-  table = _read_table(path, _NEEDED)
+  table = read_table(path, _NEEDED)
   names = table.column("machine").cast(pa.string()).to_numpy(zero_copy_only=False)
   columns = {
     name: _numbers(table, name)
@@ -149,7 +150,7 @@ def read_rankings(path: epath.Path) -> dict[tuple[str, int, int], tuple[str, ...
   Raises:
     ValueError: no such file, or a missing column.
   """
-  table = _read_table(path, ("machine", "start_row", "end_row", "metrics"))
+  table = read_table(path, ("machine", "start_row", "end_row", "metrics"))
   return {
     (row["machine"], int(row["start_row"]), int(row["end_row"])): tuple(row["metrics"] or ())
     for row in table.select(["machine", "start_row", "end_row", "metrics"]).to_pylist()
