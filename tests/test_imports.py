@@ -14,7 +14,7 @@ ORDER = ["config_limits", "config", "data", "model", "train", "roles", "detect",
 ORDER += ["alerts", "report"]
 YARDSTICK = ("scripts.torch_network", "scripts.benchmark_side_torch")  # may import torch, and needs nothing of ours
 NEVER = ("tensorflow", "tensorflow_probability", "clu", "distrax", "torch", "pickle", "cloudpickle", "dill")
-WITHOUT_JAX = ("evaluate", "report")
+WITHOUT_JAX = ("evaluate", "alerts", "report")
 
 PACKAGE_FILES = sorted((ROOT / "mtad_jax").rglob("*.py"))
 CONFIG_FILES = sorted((ROOT / "configs").glob("*.py"))

@@ -23,9 +23,9 @@ def ledger_curves(workdir: epath.PathLike, change_id: int | None = None) -> dict
   Returns:
     confidence: of the intervals. num_reviewers. total: precision figures of all alarms. weeks: a list in the order of
     time, each its "week", precision figures, "machine_weeks" scored and "false_per_machine_week". roles,
-    machines, metrics (first cause): precision figures by name. causes: that cover most of the false alarms, see `Cover`.
-    changes: each with its note, time, and `Effect`. Precision figures: num_true, num_false, num_expected, num_open,
-    value (None: nothing reviewed), low, high.
+    machines, metrics (first cause): precision figures by name. causes: that cover most of the false alarms, see
+    `Cover`. changes: each with its note, time, and `Effect`. Precision figures: num_true, num_false, num_expected,
+    num_open, value (None: nothing reviewed), low, high.
 
   Raises:
     ValueError: a ledger that cannot be read, or no such change.

@@ -1,7 +1,7 @@
 """From a scoring's files to what the ledger keeps of it: the version that raised alarms, the rows scored, the events.
 
-In: calibration.json, config.json and fleet.json of the work directory; scores.parquet and events.parquet of the folder
-with the scores, which must be of one scoring and of the thresholds that calibration.json has.
+In: calibration.json, config.json and fleet.json of the work directory; scores.parquet and events.parquet, which must
+be of one scoring and of the thresholds that calibration.json has.
 """
 
 import hashlib

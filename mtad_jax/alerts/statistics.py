@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from mtad_jax.alerts.alarms import Alarm
 
@@ -45,11 +45,11 @@ class Cover(NamedTuple):
 def interval(num_true: int, num_false: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
   """Returns (low, high), the exact interval of Clopper and Pearson (1934): it covers at least as often as it says.
 
-  low = Beta^-1(a/2; k, n - k + 1), high = Beta^-1(1 - a/2; k + 1, n - k), a = 1 - confidence.
+  low = Beta^-1(a/2; k, n - k + 1), high = Beta^-1(1 - a/2; k + 1, n - k), a = 1 - confidence, k true of n.
   """
   tail = (1 - confidence) / 2
-  low = float(stats.beta.ppf(tail, num_true, num_false + 1)) if num_true else 0.0
-  high = float(stats.beta.ppf(1 - tail, num_true + 1, num_false)) if num_false else 1.0
+  low = float(special.betaincinv(num_true, num_false + 1, tail)) if num_true else 0.0
+  high = float(special.betaincinv(num_true + 1, num_false, 1 - tail)) if num_false else 1.0
   return low, high
 
 
