@@ -75,6 +75,6 @@ def write(settings: Settings, now_ms: int) -> list[str]:
         after, _ = add_change(connection, describe_change(workdir, fresh, "refit"), now_ms)
   return [
     *lines,
-    f"{file}: now change {after}, before that change {before}. Next: score.py, which takes its thresholds from there,",
+    f"{file}: now change {after}, before that change {before}. Next: score.py, which takes its thresholds there,",
     "and annotate.py record. calibrate.py, run again, makes fresh thresholds in place of these.",
   ]

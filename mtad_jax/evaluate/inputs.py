@@ -114,7 +114,7 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
       column = f"{place}, column threshold_initial"
       thresholds["initial"] = _one_threshold(own["threshold_initial"], column)
     clock = None if stamps is None or np.any(np.isnat(stamps[index])) else stamps[index]
-    result[name] = ScoreTable(
+    result[str(name)] = ScoreTable(
       np.where(valid, own["score"], np.nan),
       thresholds,
       {key.removeprefix(_OTHER): values for key, values in own.items() if key.startswith(_OTHER)},
