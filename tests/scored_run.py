@@ -1,4 +1,4 @@
-"""A work directory with scores and events but no network: the files that the ledger reads, written by the tables' writer."""
+"""A work directory with scores and events but no network: the files that the ledger reads, by the tables' writer."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -201,7 +201,8 @@ def test_a_month_of_reviewing_gives_the_precision_of_its_truth(tmp_path: Path) -
   lines, expected = ["machine,verdict,start,end,author"], {}
   for event in events:
     place = event.range
-    key = (place.machine, int(starts[place.machine][np.searchsorted(starts[place.machine], place.start_row, "right") - 1]))
+    own = starts[place.machine]
+    key = (place.machine, int(own[np.searchsorted(own, place.start_row, "right") - 1]))
     monday = datetime.date(2026, 3, 2) + datetime.timedelta(weeks=int(place.start_row) // (7 * 48))
     verdict = None
     if rng.random() < 0.7:
