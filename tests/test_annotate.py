@@ -10,7 +10,7 @@ from fleets import TINY, read_table, run_here, succeeded
 
 @pytest.mark.slow
 def test_a_refit_is_what_the_next_scoring_uses(tmp_path: Path) -> None:
-  """Every event off the labelled rows is marked false; scored again they are fewer, and the labelled ones are there."""
+  """Every event off the labelled rows is marked false; scored again they are fewer, the labelled ones are there."""
   fleet, run = fleets.write_fleet(tmp_path / "fleet"), tmp_path / "run"
   workdir = f"--workdir={run}"
   short = (*TINY, "--config.train.num_train_steps=20", "--config.detect.pot_q=0.02")

@@ -177,9 +177,14 @@ def test_what_fails_inside_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed: verdict"):
       add_annotations(connection, [annotation("first"), wrong], 0)
     assert read_book(connection).annotations == []
-    with pytest.raises(sqlite3.OperationalError), writing(connection):
-      for statement in ("CREATE TABLE half (id INTEGER)", "no SQL"):
-        connection.execute(statement)
+
+    def half() -> None:
+      with writing(connection):
+        connection.execute("CREATE TABLE half (id INTEGER)")
+        raise KeyError("inside")
+
+    with pytest.raises(KeyError, match="inside"):
+      half()
     assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
 
 
