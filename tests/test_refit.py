@@ -12,7 +12,9 @@ from scored_run import bumps, event_ranges, make_run, minutes, score, thresholds
 from mtad_jax.alerts.curves import ledger_curves
 from mtad_jax.alerts.ledger import open_ledger
 from mtad_jax.alerts.records import read_book
+from mtad_jax.alerts.refit import Evidence, refit
 from mtad_jax.alerts.statistics import interval, precision
+from mtad_jax.config import DetectConfig
 from mtad_jax.train.writer_lock import writer_lock
 
 ROLES = {"web-1": "web", "web-2": "web", "db-1": "db"}
@@ -251,3 +253,42 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
   assert interval(0, 0) == (0.0, 1.0)
   expected = stats.binomtest(7, 10).proportion_ci(0.95, "exact")
   assert interval(7, 3) == pytest.approx((expected.low, expected.high))
+
+
+def evidence(machine: str, scores: np.ndarray, true: list[int], false: list[int], floor: float = 1.0) -> Evidence:
+  pairs = [np.array([(row, row + 4) for row in rows], np.int64).reshape(-1, 2) for rows in (true, false)]
+  return Evidence(machine, "web", scores, 1.0, 1.0, floor, *pairs, 0)
+
+
+def test_machines_with_few_annotations_share_a_factor() -> None:
+  members = [evidence(f"web-{i}", bumps(100, {20: 1.2 + i / 10, 60: 4.0}), [60], [20]) for i in range(3)]
+  found = refit(members, DetectConfig(), min_annotations=6)
+  assert [each.factor for each in found] == pytest.approx([1.4] * 3, rel=2e-4)
+  assert [(each.num_true_then, each.num_false_then) for each in found] == [(1, 0)] * 3
+  alone = refit(members[:2], DetectConfig(), min_annotations=6)
+  assert [each.threshold for each in alone] == [None, None]
+  assert alone[0].basis == "role web: 4 ranges of 2 machines, fewer than 6"
+
+
+def test_the_factor_is_the_best_of_a_slow_search() -> None:
+  rng = np.random.default_rng(3)
+  for _ in range(20):
+    rows = rng.permutation(np.arange(10, 390, 20))[:10]
+    scores = bumps(400, {int(row): float(rng.uniform(1.3, 5)) for row in rows})
+    true, false = rows[:3].tolist(), rows[3:].tolist()
+    (found,) = refit([evidence("a", scores, true, false)], DetectConfig(min_event_rows=2))
+
+    def raised(at: float, places: list[int], scores: np.ndarray = scores) -> int:
+      return sum(int(np.sum(scores[row : row + 4] > at)) >= 2 for row in places)
+
+    limits = [limit for limit in np.unique(scores[scores >= 1]) if raised(limit * 1.0003, true) == raised(1.0, true)]
+    assert found.num_true_then == raised(1.0, true)
+    fewest = [raised(1.0, false), *(raised(limit * 1.0001, false) for limit in limits)]
+    assert found.num_false_then == min(fewest)
+
+
+def test_a_missed_range_is_raised_only_where_it_is_asked_for() -> None:
+  scores = bumps(100, {20: 0.8, 60: 4.0})
+  for floor, factor, num_true in ((1.0, 1.0, 1), (0.0, 0.8, 2)):
+    (found,) = refit([evidence("a", scores, [20, 60], [], floor)], DetectConfig(), min_annotations=1)
+    assert (found.factor, found.num_true_then) == (pytest.approx(factor, rel=3e-4), num_true)
