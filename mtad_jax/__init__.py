@@ -7,5 +7,6 @@ model     one machine's network: convolution, two graph attentions, GRU, forecas
 train     one machine's step, mapped over the fleet; checkpoints
 detect    scores, calibration, thresholds, events
 explain   which metrics caused an event
-evaluate  scores against labels, always beside their floors; report draws what came of it
+evaluate  scores against labels, always beside their floors
+alerts    the ledger of events and of what people said of them; report draws what came of it
 """

@@ -65,16 +65,21 @@ def _signals_as_interrupts() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def run(main: Callable[[], int | None]) -> None:
-  """Parses the flags, runs `main` and leaves with its exit code; a failure is one line, never a traceback."""
+def run(main: Callable[..., int | None], *, takes_words: bool = False) -> None:
+  """Parses the flags, runs `main` and leaves with its exit code; a failure is one line, never a traceback.
+
+  Args:
+    takes_words: `main` is given the words of the command line that are no flags, wherever they stand among them.
+  """
+  flags.FLAGS.set_gnu_getopt(takes_words)
 
   def guarded(arguments: Sequence[str]) -> int:
-    if len(arguments) > 1:
+    if len(arguments) > 1 and not takes_words:
       fail(f"unexpected argument {arguments[1]!r}; every option is a flag: --name=value", EXIT_USAGE)
     logging.set_verbosity(logging.WARNING)
     try:
       with _signals_as_interrupts():
-        return main() or 0
+        return (main(*arguments[1:]) if takes_words else main()) or 0
     except UsageError as error:
       fail(str(error), EXIT_USAGE)
     except (ValueError, OSError) as error:

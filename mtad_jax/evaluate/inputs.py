@@ -36,7 +36,8 @@ class ScoreTable(NamedTuple):
   timestamps: np.ndarray | None
 
 
-def _read_table(path: epath.Path, needed: Sequence[str]) -> pa.Table:
+def read_table(path: epath.Path, needed: Sequence[str]) -> pa.Table:
+  """Returns a Parquet table; raises ValueError where there is none, or it is damaged, or lacks a needed column."""
   if not path.exists():
     raise ValueError(f"{path}: not found; score.py writes it")
   try:
@@ -106,7 +107,7 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
       threshold, an is_anomaly that they contradict, or a threshold_initial that changes within a machine; file,
       machine and row are named.
   """
-  table = _read_table(path, _NEEDED)
+  table = read_table(path, _NEEDED)
   names = table.column("machine").cast(pa.string()).to_numpy(zero_copy_only=False)
   columns = {
     name: _numbers(table, name)
@@ -137,7 +138,7 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
       column = f"{place}, column threshold_initial"
       thresholds["initial"] = _one_threshold(own["threshold_initial"], column)
     clock = None if stamps is None or np.any(np.isnat(stamps[index])) else stamps[index]
-    result[name] = ScoreTable(
+    result[str(name)] = ScoreTable(
       np.where(valid, own["score"], np.nan),
       thresholds,
       {key.removeprefix(_OTHER): values for key, values in own.items() if key.startswith(_OTHER)},
@@ -173,7 +174,7 @@ def read_rankings(path: epath.Path) -> dict[tuple[str, int, int], tuple[str, ...
   Raises:
     ValueError: no such file, or a missing column.
   """
-  table = _read_table(path, ("machine", "start_row", "end_row", "metrics"))
+  table = read_table(path, ("machine", "start_row", "end_row", "metrics"))
   return {
     (row["machine"], int(row["start_row"]), int(row["end_row"])): tuple(row["metrics"] or ())
     for row in table.select(["machine", "start_row", "end_row", "metrics"]).to_pylist()
