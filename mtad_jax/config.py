@@ -159,7 +159,7 @@ class RolesConfig:
   concentration: float = 1.0  # Dirichlet's alpha of the weights; 1: no prior
   deviation_floor: float = 0.01  # what every metric may vary by given the others, as a share of its range in the role
   max_steps: int = 50  # of EM
-  tolerance: float = 1e-3  # EM ends when a step gains less log posterior a row
+  tolerance: float = 5e-3  # EM ends when a step gains less log posterior a row
   search_rows: int = 2000  # of a role, on which starts and numbers of components are tried
   batch_rows: int = 20_000  # a role with more rows climbs in batches of so many
   passes: int = 1  # over all rows, where there are batches

@@ -33,6 +33,9 @@ class Settings(NamedTuple):
 def refitted(settings: Settings) -> tuple[dict[str, Any], list[Refit]]:
   """Returns (calibration.json's content, the refit of each scored machine); writes nothing."""
   calibration = read_thresholds(settings.workdir)
+  if any(entry.get("streaming") for entry in calibration["machines"].values()):
+    kind = calibration["detect"]["threshold"]
+    raise ValueError(f"{settings.workdir}: detect.threshold {kind} follows the scores: there is no one to refit")
   tables = read_scores(settings.scores / "scores.parquet")
   check_same_thresholds(settings.workdir, settings.scores, calibration, tables)
   with open_ledger(settings.workdir) as connection:

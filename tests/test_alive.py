@@ -7,6 +7,7 @@ import tiny
 from mtad_jax.data.fleet import part_rows, prepare_groups
 from mtad_jax.detect.alive import KINDS, Alive, alive_line, inject_faults, try_faults
 from mtad_jax.detect.calibration import calibrate_group
+from mtad_jax.roles.prior import know_nothing
 
 CONFIG = tiny.make_config(
   data={"fit_share": 0.6, "calibration_share": 0.15, "check_share": 0.15},
@@ -28,7 +29,7 @@ def calibrations(params):
 
 def test_faults_lie_in_the_check_part_apart_and_move_one_metric_each():
   machine = GROUP.machines[0]
-  changed, faults = inject_faults(machine, [0, 2], CONFIG)
+  changed, faults = inject_faults(machine, [0, 2], CONFIG, know_nothing(3))
   rows = part_rows(machine, "check", W, CONFIG.data)
   assert [fault.kind for fault in faults] == (["spike", "level_shift"] * len(faults))[: len(faults)]
   assert len(faults) >= 3
@@ -41,7 +42,7 @@ def test_faults_lie_in_the_check_part_apart_and_move_one_metric_each():
     assert following is None or following.start - fault.end >= 20
     moved[fault.start : fault.end, fault.metric] = 0
   assert not moved.any()
-  assert inject_faults(machine, [0, 2], CONFIG)[1] == faults
+  assert inject_faults(machine, [0, 2], CONFIG, know_nothing(3))[1] == faults
 
 
 def test_a_live_detector_raises_alarms_and_a_dead_one_is_named(params, calibrations):
@@ -61,10 +62,10 @@ def test_what_never_moved_stays_and_a_short_check_part_gets_no_fault(params):
   flat = raw.train.values.copy()
   flat[:, 1] = 3.0
   group = prepare_groups([raw._replace(train=raw.train._replace(values=flat))], CONFIG)[0]
-  assert inject_faults(group.machines[0], [1], CONFIG)[1] == []
+  assert inject_faults(group.machines[0], [1], CONFIG, know_nothing(3))[1] == []
   short = tiny.make_config(detect={"min_calibration_rows": 10, "smoothed_minutes": (1, 4)})
   few = tiny.make_group(short, (120,))
-  assert inject_faults(few.machines[0], [0], short)[1] == []
+  assert inject_faults(few.machines[0], [0], short, know_nothing(3))[1] == []
   assert alive_line({"a": Alive({"spike": 0, "level_shift": 0}, {"spike": 0, "level_shift": 0})}) == (
     "faults of 10 deviations put into the check part raise an alarm: 0 of 0 spikes, 0 of 0 level shifts"
   )

@@ -26,6 +26,7 @@ FREE = {
   "train.guard",
   "train.progress_bar",
   "train.tensorboard",
+  "roles.components",  # a list; `check_limits` looks at its numbers
   "detect.smoothed_minutes",  # a list; `check_limits` looks at its numbers
   "detect.critical_alarms_per_week",
   "detect.warning_alarms_per_week",
@@ -101,7 +102,7 @@ def test_every_setting_has_a_range_a_choice_or_is_free() -> None:
 @pytest.mark.parametrize(
   ("values", "message"),
   [
-    ({"trian": {}}, r"^config\.trian: unknown setting; known here: data, model, train, detect, evaluate$"),
+    ({"trian": {}}, r"^config\.trian: unknown setting; known here: data, model, train, roles, detect, evaluate$"),
     ({"train": {"num_steps": 3}}, r"^config\.train\.num_steps: unknown setting; .*num_train_steps"),
     ({"train": 3}, r"^config\.train: 3 is not a group of settings$"),
     ({"train": {"batch_size": "3"}}, r"^config\.train\.batch_size: '3' is a str; a int is wanted$"),

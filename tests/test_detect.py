@@ -63,7 +63,9 @@ def test_forecast_and_reconstruction_of_a_row_speak_of_that_row(params, series, 
 
 def test_every_row_from_the_first_full_window_on_is_there_the_last_partial_batch_too(series, outputs):
   for values, output in zip(series, outputs, strict=True):
-    for array in output:
+    assert output.surprise is None
+    assert output.attribution is None
+    for array in (output.forecast, output.reconstruction, output.variance):
       assert array.shape == values.shape
       assert np.isnan(array[:W]).all()
       assert np.isfinite(array[W:]).all()
@@ -109,7 +111,13 @@ def some_errors(num_rows=500, seed=0):
   return Errors(forecast, forecast[::-1] * 0.5, np.full((num_rows, 3), math.log(0.01)), forecast * 2)
 
 
-@pytest.mark.parametrize("rule", list(ScoringRule))
+def test_a_network_has_no_density():
+  errors = some_errors()
+  with pytest.raises(ValueError, match="rule density: there is no mixture of the role"):
+    metric_scores(errors, fit_error_model(errors), np.zeros((500, 3), bool), ScoringRule.DENSITY, DetectConfig(), 1e-4)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in ScoringRule if rule is not ScoringRule.DENSITY])
 def test_scores_are_never_negative_grow_with_the_error_and_add_up(rule):
   errors = some_errors()
   model = fit_error_model(errors)

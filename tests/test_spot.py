@@ -14,6 +14,7 @@ from mtad_jax.detect.pot import fit_pot
 from mtad_jax.detect.thresholds import (
   SMALLEST_THRESHOLD,
   calibration_thresholds,
+  critical_rate,
   fit_threshold,
   row_thresholds,
 )
@@ -234,7 +235,7 @@ def test_a_whole_machine_in_seconds() -> None:
 def test_a_machines_threshold(kind: str) -> None:
   scores = draw(4, 3000) + 2
   settings = DetectConfig(threshold=kind, pot_q=Q, level_minutes=400, learn_minutes=30)
-  fit = fit_threshold("m", scores, [scores], 120.0, settings, 10)
+  fit = fit_threshold("m", scores, [scores], 120.0, settings, 10, critical_rate(settings))
   fresh = draw(6, 500) + 2
   thresholds = row_thresholds(fit.value, fit.streaming, fresh)
   assert thresholds[0] == fit.value == pytest.approx(fit.pot.threshold, rel=1e-12)
@@ -255,7 +256,8 @@ def test_a_machines_threshold(kind: str) -> None:
 def test_pooled_machines_have_one_tail_and_their_own_levels() -> None:
   settings = DetectConfig(threshold="dspot", pot_q=1e-2, level_minutes=50)
   low, high = draw(1, 400), draw(2, 400) + 100
-  fits = [fit_threshold("m", own, [low, high], 60.0, settings, 10) for own in (low, high, np.zeros(0))]
+  rate = critical_rate(settings)
+  fits = [fit_threshold("m", own, [low, high], 60.0, settings, 10, rate) for own in (low, high, np.zeros(0))]
   assert len({fit.streaming.start.excesses for fit in fits}) == 1
   levels = [fit.streaming.start.level for fit in fits]
   assert levels[1] - levels[0] == pytest.approx(100, abs=1)
@@ -266,12 +268,14 @@ def test_pooled_machines_have_one_tail_and_their_own_levels() -> None:
 
 def test_refusals_are_told_and_constant_scores_have_a_threshold() -> None:
   settings = DetectConfig(threshold="spot", pot_q=0.1)
-  fit = fit_threshold("m", draw(0, 500), [draw(0, 500)], None, settings, 10)
+  fit = fit_threshold("m", draw(0, 500), [draw(0, 500)], None, settings, 10, critical_rate(settings))
   assert fit.pot.status == "refused: q 0.1 is not below the tail's share 0.02; threshold is where the tail begins"
   assert fit.value == fit.pot.threshold == np.quantile(draw(0, 500), 0.98)
-  flat = fit_threshold("m", np.zeros(500), [np.zeros(500)], None, DetectConfig(threshold="dspot"), 10)
+  plain = DetectConfig(threshold="dspot")
+  weekly = DetectConfig(threshold="dspot", alarms_per_week=1.0)
+  flat = fit_threshold("m", np.zeros(500), [np.zeros(500)], None, plain, 10, critical_rate(plain))
   assert flat.value == SMALLEST_THRESHOLD
   with pytest.raises(ValueError, match="machine m: no threshold from 0 calibration rows: refused: no scores"):
-    fit_threshold("m", np.zeros(0), [np.zeros(0)], None, DetectConfig(threshold="dspot"), 10)
+    fit_threshold("m", np.zeros(0), [np.zeros(0)], None, plain, 10, critical_rate(plain))
   with pytest.raises(ValueError, match=r"machine m: config.detect.alarms_per_week needs a clock"):
-    fit_threshold("m", np.ones(9), [np.ones(9)], None, DetectConfig(threshold="dspot", alarms_per_week=1.0), 10)
+    fit_threshold("m", np.ones(9), [np.ones(9)], None, weekly, 10, critical_rate(weekly))

@@ -68,7 +68,7 @@ def read_thresholds(workdir: epath.PathLike) -> dict[str, Any]:
 def describe_change(workdir: epath.PathLike, calibration: Mapping[str, Any], note: str) -> Change:
   """Returns the version that calibration.json and config.json of a work directory make now."""
   settings = json.loads(json.dumps(to_dict(read_config(workdir).detect)))  # lists for tuples, as they come back
-  prior = calibration.get("prior")
+  prior = calibration.get("prior") or None  # an empty file says nothing
   content: dict[str, Any] = {
     "run_id": calibration["run_id"],
     "checkpoint_steps": list(calibration["checkpoint_steps"]),
@@ -124,11 +124,18 @@ def check_same_thresholds(
     entry = calibration["machines"].get(machine)
     if entry is None:
       raise ValueError(f"{folder / 'scores.parquet'}: machine {machine!r} is not in {file}")
-    if table.thresholds["pot"] != entry["threshold"]:
+    found = table.thresholds["pot"]
+    if entry.get("streaming"):
+      continue  # it follows the scores, and no row's need be the one that it began with
+    if not isinstance(found, float) or found != entry["threshold"]:
       raise ValueError(
-        f"{folder / 'scores.parquet'}: machine {machine!r} was scored with threshold {table.thresholds['pot']!r},"
+        f"{folder / 'scores.parquet'}: machine {machine!r} was scored with threshold {_told(found)},"
         f" {file} has {entry['threshold']!r}; run score.py again"
       )
+
+
+def _told(threshold: float | np.ndarray) -> str:
+  return repr(threshold) if isinstance(threshold, float) else "one a row"
 
 
 def _digest(content: Any) -> str:
@@ -172,6 +179,9 @@ def _read_events(
         f"{place}: its peak is {row['peak']!r}, that of its rows in scores.parquet {float(peak)!r}: not of one"
         " scoring; run score.py again"
       )
+    thresholds = own.thresholds["pot"]
+    if not isinstance(thresholds, float):  # at the event's peak
+      thresholds = float(thresholds[row["start_row"] + int(np.nanargmax(scores))])
     causes = tuple((item["metric"], float(item["contribution"])) for item in row["contributors"] or [])
     where = Range(row["machine"], series, row["start_row"], row["end_row"], row["start"], row["end"])
     found.append(
@@ -182,7 +192,7 @@ def _read_events(
         range=where,
         severity=row["severity"],
         peak=row["peak"],
-        threshold=own.thresholds["pot"],
+        threshold=thresholds,
         causes=causes,
         recorded_ms=0,
       )

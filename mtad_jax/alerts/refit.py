@@ -62,7 +62,7 @@ class Refit(NamedTuple):
 
 
 def raised_events(scores: np.ndarray, threshold: float, settings: DetectConfig) -> np.ndarray:
-  """Returns the events [E, 2] that scores [T] make at a threshold, as scoring makes them."""
+  """Returns the events [E, 2] that scores [T] make at a threshold, as scoring makes critical ones."""
   valid = ~np.isnan(scores)
   with np.errstate(invalid="ignore"):
     return find_events(
@@ -70,6 +70,10 @@ def raised_events(scores: np.ndarray, threshold: float, settings: DetectConfig) 
       valid,
       merge_gap_rows=settings.merge_gap_rows,
       min_event_rows=settings.min_event_rows,
+      is_held=scores > settings.release_ratio * threshold,
+      alarm_checks=settings.alarm_checks,
+      alarm_window_checks=settings.alarm_window_checks,
+      cooldown_rows=settings.cooldown_rows,
     )
 
 
@@ -276,6 +280,9 @@ def with_thresholds(calibration: Mapping[str, Any], refits: Sequence[Refit], whe
       continue
     entry = {name: value for name, value in machines[found.machine].items() if name != "refit"}
     entry["threshold"] = found.threshold
+    if "warning" in entry:  # never above the machine's own
+      lower = min(entry["warning"]["threshold"], found.threshold)
+      entry["warning"] = {**entry["warning"], "threshold": lower}
     if found.threshold != found.promised:
       about = {"when": when, "basis": found.basis, "factor": found.factor, "threshold_before": found.now}
       counts = {"num_true": found.num_true_then, "num_false": found.num_false_then}
