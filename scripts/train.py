@@ -157,10 +157,8 @@ def _train(
   return outcomes
 
 
-def _train_roles(config: Config, groups: list[Group], run_id: str, *, held_all: bool) -> list[Outcome]:
+def _train_roles(config: Config, groups: list[Group], run_id: str) -> list[Outcome]:
   """Fits and writes the mixtures of all roles, where they are not there yet; returns no group's outcome."""
-  if FLAGS.warm_start or not held_all:
-    raise UsageError("config.model.detector=role_mixture: neither --warm_start nor several processes serve it")
   if (epath.Path(FLAGS.workdir) / ROLE_MIXTURES).exists():
     models = read_role_models(FLAGS.workdir)
   else:
@@ -209,6 +207,8 @@ def main() -> int:
   config = _config()
   prior = read_text(FLAGS.prior) if FLAGS.prior else None
   _join()
+  if config.model.detector is Detector.ROLE_MIXTURE and (FLAGS.warm_start or not processes.is_alone()):
+    raise UsageError("config.model.detector=role_mixture: neither --warm_start nor several processes serve it")
   groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source)
   holds_all = processes.is_alone()
   _tell(describe_groups(groups))
@@ -223,7 +223,7 @@ def main() -> int:
     about = {"run_id": run["run_id"], **written_by()}
     with stop_on_signal() as stop:
       if config.model.detector is Detector.ROLE_MIXTURE:
-        outcomes = _train_roles(config, groups, run["run_id"], held_all=holds_all)
+        outcomes = _train_roles(config, groups, run["run_id"])
       else:
         outcomes = _train(config, groups, about, run.get("warm_start"), stop)
     stopped = stop.is_set() or not all(outcome.finished for outcome in outcomes)
