@@ -17,6 +17,7 @@ from mtad_jax.config import Covariance, RolesConfig
 from mtad_jax.roles.mixture import (
   Mixture,
   Prior,
+  Statistics,
   collect,
   default_prior,
   from_shares,
@@ -60,25 +61,32 @@ def _make_climb(kind: Covariance, max_steps: int, tolerance: float) -> Any:
   def climb(start: Mixture, rows: jax.Array, weights: jax.Array, prior: Prior) -> Climb:
     num_rows = jnp.sum(weights)
 
-    def go_on(state: tuple[Climb, jax.Array]) -> jax.Array:
-      climbed, gain = state
+    def go_on(state: tuple[Climb, Mixture, jax.Array]) -> jax.Array:
+      climbed, _, gain = state
       return (climbed.num_steps < max_steps) & (gain > tolerance)
 
-    def step(state: tuple[Climb, jax.Array]) -> tuple[Climb, jax.Array]:
-      before, _ = state
-      found = collect(before.mixture, rows, weights, prior.deviation_floor)
-      objective = (found.loglik + log_prior(before.mixture, prior, kind)) / num_rows
-      after = Climb(maximise(found, prior, kind), objective, found.loglik, before.num_steps + 1)
-      return after, objective - before.objective
+    def step(state: tuple[Climb, Mixture, jax.Array]) -> tuple[Climb, Mixture, jax.Array]:
+      before, mixture, _ = state
+      found = collect(mixture, rows, weights, prior.deviation_floor)
+      objective = (found.loglik + log_prior(mixture, prior, kind)) / num_rows
+      after = Climb(mixture, objective, found.loglik, before.num_steps + 1)
+      return after, maximise(found, prior, kind), objective - before.objective
 
     low = jnp.asarray(-jnp.inf, rows.dtype)
     begin = Climb(start, low, low, jnp.zeros((), jnp.int32))
-    climbed, _ = jax.lax.while_loop(go_on, step, (begin, jnp.asarray(jnp.inf, rows.dtype)))
-    last = collect(climbed.mixture, rows, weights, prior.deviation_floor)
-    objective = (last.loglik + log_prior(climbed.mixture, prior, kind)) / num_rows
-    return Climb(climbed.mixture, objective, last.loglik, climbed.num_steps)
+    return jax.lax.while_loop(go_on, step, (begin, start, jnp.asarray(jnp.inf, rows.dtype)))[0]
 
   return jax.jit(jax.vmap(climb))
+
+
+@lru_cache(maxsize=64)
+def _make_collect() -> Any:
+  """Returns the compiled E step of several roles, every row counted once."""
+
+  def every_row_once(mixture: Mixture, rows: jax.Array, floor: jax.Array) -> Statistics:
+    return collect(mixture, rows, jnp.ones(len(rows), rows.dtype), floor)
+
+  return jax.jit(jax.vmap(every_row_once))
 
 
 @lru_cache(maxsize=64)
@@ -111,14 +119,25 @@ def climb(
   return _make_climb(kind, max_steps, tolerance)(start, rows, weights, prior)
 
 
-def start_mixture(rows: np.ndarray, num_components: int, prior: Prior, kind: Covariance, seed: int) -> Mixture:
-  """Returns the M step's mixture of k-means' clusters (k-means++, 10 passes); rows: [N, F]."""
+@lru_cache(maxsize=64)
+def _make_start(kind: Covariance) -> Any:
+  """Returns the compiled M step from shares, of several roles: (rows, shares, prior) -> Mixture, all stacked."""
+  return jax.jit(jax.vmap(lambda rows, share, prior: maximise(from_shares(rows, share), prior, kind)))
+
+
+def start_mixtures(rows: jax.Array, shares: jax.Array, prior: Prior, kind: Covariance) -> Mixture:
+  """Returns the M step's mixtures of rows [R, N, F] that belong to components by shares [R, N, K], stacked."""
+  return _make_start(kind)(rows, shares, prior)
+
+
+def cluster(rows: np.ndarray, num_components: int, seed: int) -> np.ndarray:
+  """Returns the shares [N, K], 0 or 1, of rows [N, F] in k-means' clusters (k-means++, 10 passes)."""
   some = rows[:: max(1, len(rows) // _SEED_ROWS)]
   centres, _ = kmeans2(some, num_components, iter=10, minit="++", rng=np.random.default_rng(seed), missing="warn")
   gaps = np.stack([((rows - centre[None, :]) ** 2).sum(axis=1) for centre in centres], axis=1)  # [N, K]
   share = np.zeros_like(gaps)
   share[np.arange(len(rows)), gaps.argmin(axis=1)] = 1.0
-  return maximise(from_shares(jnp.asarray(rows), jnp.asarray(share)), prior, kind)
+  return share
 
 
 def spread_rows(rows: np.ndarray, num: int) -> np.ndarray:
@@ -135,7 +154,7 @@ def _lane(tree: Any, lane: int) -> Any:
 
 
 def _pad(members: list[np.ndarray]) -> tuple[jax.Array, jax.Array]:
-  """Returns rows [R, N, F], short roles padded with zeros, and their weights [R, N]."""
+  """Returns rows [R, N, F], short roles padded with zeros (of shares, too), and their weights [R, N]."""
   longest = max(len(rows) for rows in members)
   padded = np.zeros((len(members), longest, members[0].shape[1]))
   weights = np.zeros((len(members), longest))
@@ -162,11 +181,10 @@ def _search(
   prior = _stack(priors)
   best: list[tuple[float, float, Mixture]] = []
   for restart in range(settings.restarts if num_components > 1 else 1):
-    starts = [
-      start_mixture(x, num_components, own, kind, seed + restart) for x, own in zip(members, priors, strict=True)
-    ]
+    shares, _ = _pad([cluster(x, num_components, seed + restart) for x in members])
+    start = start_mixtures(rows, shares, prior, kind)
     found = climb(
-      _stack(starts), rows, weights, prior, kind=kind, max_steps=settings.max_steps, tolerance=settings.tolerance
+      start, rows, weights, prior, kind=kind, max_steps=settings.max_steps, tolerance=settings.tolerance
     )
     for lane in range(len(members)):
       entry = (float(found.objective[lane]), float(found.loglik[lane]), _lane(found.mixture, lane))
@@ -206,14 +224,14 @@ def _finish(
     if held is None:
       held = jax.tree.map(
         lambda leaf: leaf * scale.reshape(-1, *[1] * (leaf.ndim - 1)),
-        jax.vmap(lambda m, x, p: collect(m, x, jnp.ones(len(x), x.dtype), p.deviation_floor))(mixture, rows, prior),
+        _make_collect()(mixture, rows, prior.deviation_floor),
       )
     mixture, held = step(mixture, held, rows, prior, (number + 2.0) ** -_STEP_DECAY, scale)
   ends = []
   for lane, whole in enumerate(members):
     own = _lane(mixture, lane)
-    some = jnp.asarray(spread_rows(whole, batch))
-    loglik = collect(own, some, jnp.ones(len(some)), priors[lane].deviation_floor).loglik
+    some = spread_rows(whole, batch)
+    loglik = _make_collect()(*_stack([(own, some, priors[lane].deviation_floor)])).loglik[0]
     ends.append((own, float(loglik) / len(some) + float(log_prior(own, priors[lane], kind)) / len(whole)))
   return ends
 
