@@ -1,8 +1,9 @@
-"""Measures what guard, checkpoints and a fleet's size cost, and the speed beside plain PyTorch; JSON lines, a table.
+"""Measures what guard, checkpoints, fleet sizes and role mixtures cost, and the speed beside PyTorch; JSON, a table.
 
 python scripts/benchmark.py --config=configs/smd.py:cpu
 python scripts/benchmark.py --config=configs/smd.py --machines=28 --repeats=9 --measure=guard
 python scripts/benchmark.py --config=configs/smd.py:cpu --measure=sizes --machines=1,4,28 --total_batch=1792
+python scripts/benchmark.py --config=configs/role_gmm.py --measure=roles --machines=28
 python scripts/benchmark.py --config=configs/fleet.py --measure=speed
 python scripts/benchmark.py --config=configs/fleet.py --measure=speed --sizes=smd:38,smap:25,msl:55 --hidden=150,300
 """
@@ -11,6 +12,7 @@ import json
 from typing import Any
 
 import benchmark_guard
+import benchmark_roles
 import benchmark_sizes
 import benchmark_speed
 import host
@@ -27,8 +29,8 @@ run_flags.define_config()
 flags.DEFINE_multi_enum(
   "measure",
   ["guard", "checkpoints"],
-  ["guard", "checkpoints", "sizes", "speed"],
-  "what to measure; sizes: a machine's step in fleets of different sizes; speed: beside PyTorch",
+  ["guard", "checkpoints", "sizes", "speed", "roles"],
+  "what to measure; sizes: a machine's step in fleets of different sizes; speed: beside PyTorch; roles: mixtures",
 )
 flags.DEFINE_list(
   "machines", None, "machines of the fleet; sizes and speed take several, e.g. 1,28; default: 4, of speed 1"
@@ -141,6 +143,14 @@ def costs(measures: list[str]) -> list[str]:
   return [title, *benchmark_guard.table(results)]
 
 
+def roles() -> list[str]:
+  """Measures the role mixtures, prints a JSON line; returns the table."""
+  extent = benchmark_roles.Extent((numbers("machines") or [4])[0], FLAGS.metrics, FLAGS.repeats)
+  row = benchmark_roles.measure_roles(run_flags.frozen_config(), extent)
+  print(json.dumps(row | written_by()), flush=True)
+  return benchmark_roles.describe(row)
+
+
 def sizes() -> list[str]:
   """Measures fleets of different sizes, prints a JSON line each; returns the table."""
   fleets = numbers("machines") or [4]
@@ -159,6 +169,8 @@ def main() -> int:
   host.prepare()
   if "sizes" in FLAGS.measure:
     lines += sizes()
+  if "roles" in FLAGS.measure:
+    lines += roles()
   others = [name for name in FLAGS.measure if name in ("guard", "checkpoints")]
   if others:
     lines += costs(others)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from fleets import TINY, refused, run_here, succeeded
+from fleets import ROOT, TINY, refused, run_here, succeeded
 
 
 def test_both_measures_are_told_as_json_and_as_a_table() -> None:
@@ -61,3 +61,16 @@ def test_fleets_of_different_sizes_share_a_total_batch() -> None:
   assert "4 machines, batch 2: " in done.stdout
   odd = run_here("benchmark.py", *few, "--machines=3", "--total_batch=8")
   refused(odd, 1, "--total_batch=8: 3 machines cannot share that evenly")
+
+
+def test_role_mixtures_are_fitted_scored_and_weighed() -> None:
+  small = ("--config.roles.components=(1,2)", "--config.roles.search_rows=200", "--config.roles.batch_rows=1000")
+  config = f"--config={ROOT / 'configs' / 'role_gmm.py'}"
+  sizes = ("--machines=10", "--metrics=3", "--repeats=2", "--measure=roles")
+  done = succeeded(run_here("benchmark.py", config, *small, *sizes))
+  row = json.loads(done.stdout.splitlines()[0])
+  assert row["roles"] == len(row["components"]) == 2
+  assert 0 < row["newest_rows_s"] < row["all_rows_s"]
+  assert row["fit_again_s"] < row["fit_first_s"]
+  assert row["bytes"] > 500
+  assert "the newest row of every machine scored and explained in" in done.stdout
