@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from mtad_jax.roles.attribution import cause_set, explain_rows, explain_series, make_scorer
+from mtad_jax.roles.attribution import explain_rows, explain_series, make_scorer
+from mtad_jax.roles.cause_set import find_cause_set
 from mtad_jax.roles.mixture import Mixture
 from mtad_jax.roles.prior import BOTH, DOWN, UP, know_nothing
 
@@ -125,15 +126,32 @@ def test_an_unusual_context_accuses_nobody_who_is_normal_alone():
   assert found[1] == pytest.approx(0.0, abs=1e-9)
 
 
+def scorer_of(mixture, prior=None, targets=None):
+  num = mixture.means.shape[1]
+  known = know_nothing(num) if prior is None else prior
+  wanted = range(num) if targets is None else targets
+  padded = len(mixture.log_weights) + 1
+  return make_scorer(mixture, padded, np.full(num, 2.0), np.ones(num), known, wanted, np.zeros(num))
+
+
+def causes(mixture, row, **kinds):
+  return find_cause_set(scorer_of(mixture, **kinds), (np.asarray(row, float) - 1) / 2)
+
+
 def test_greedy_set_names_the_culprits_and_no_more():
   covariance = 0.9 * np.ones((5, 5)) + 0.1 * np.eye(5)
   mixture = Mixture(np.zeros(1), np.zeros((1, 5)), covariance[None])
-  nobody = np.zeros(5, bool)
-  assert cause_set(mixture, np.zeros(5), nobody) == ()
-  assert cause_set(mixture, np.array([0, 0, 8.0, 0, 0]), nobody) == (2,)
-  assert set(cause_set(mixture, np.array([0, -7.0, 0, 0, 6.0]), nobody)) == {1, 4}
-  ignored = np.arange(5) == 2
-  assert cause_set(mixture, np.array([0, 0, 8.0, 0, 0]), ignored) == ()
+  assert causes(mixture, np.zeros(5)) == ()
+  assert causes(mixture, [0, 0, 8, 0, 0]) == (2,)
+  assert set(causes(mixture, [0, -7, 0, 0, 6])) == {1, 4}
+  assert set(causes(mixture, [9, -9, 9, -9, 9])) == {0, 1, 2, 3, 4}  # none of them is usual even alone
+  assert len(find_cause_set(scorer_of(mixture), np.array([4.0, -4, 4, -4, 4]), most=2)) == 2
+  nothing = know_nothing(5)
+  assert causes(mixture, [0, 0, 8, 0, 0], prior=nothing._replace(is_ignored=np.arange(5) == 2)) == ()
+  upwards = nothing._replace(direction=np.where(np.arange(5) == 2, UP, BOTH))
+  assert causes(mixture, [0, 0, -8, 0, 0], prior=upwards) == ()
+  assert causes(mixture, [0, 0, 8, 0, 0], prior=upwards) == (2,)
+  assert causes(mixture, [0, 0, 8, 0, 0], targets=(4, 2)) == (1,)  # numbered as the targets are
 
 
 def test_the_first_of_the_set_is_the_injected_metric_nearly_always():
@@ -148,7 +166,7 @@ def test_the_first_of_the_set_is_the_injected_metric_nearly_always():
     row = rng.multivariate_normal(mixture.means[k], mixture.covariances[k])
     metric = int(rng.integers(6))
     row[metric] += 8 * np.sqrt(mixture.covariances[k][metric, metric])
-    named = cause_set(mixture, row, np.zeros(6, bool))
+    named = causes(mixture, row)
     right += bool(named) and named[0] == metric
   assert right >= 48
 

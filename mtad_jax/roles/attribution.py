@@ -24,16 +24,16 @@ _NORMAL_CONTEXT = 0.999  # share of normal rows whose other metrics count as usu
 class Scorer(NamedTuple):
   """One machine's mixture made ready for rows; stacked, machines lead every array.
 
-  log_weights: [K]. means: [K, F]. precisions: [K, F, F], zero in rows and columns of ignored metrics. variances:
-  [K, F] of each metric alone. log_norms: [K] log of a component's density at its mean, over the metrics that count.
-  factor, shift: [F], own scaled units times factor plus shift are the role's. is_ignored: [F] bool. direction: [F]
-  int, `BOTH`, `UP` or `DOWN`. context_limit: surprise of a row's other metrics above which they are no context.
+  log_weights: [K]. means: [K, F]. precisions: [K, F, F], zero in rows and columns of ignored metrics.
+  covariances: [K, F, F], of all metrics. log_norms: [K] log of a component's density at its mean, over the metrics
+  that count. factor, shift: [F], own scaled units times factor plus shift are the role's. is_ignored, direction: [F]
+  as `MetricPrior`'s. targets: [F'] columns that are told of. context_limit: surprise of a row's other metrics above which they are no context.
   """
 
   log_weights: Array
   means: Array
   precisions: Array
-  variances: Array
+  covariances: Array
   log_norms: Array
   factor: Array
   shift: Array
@@ -84,7 +84,6 @@ def make_scorer(
   covariances = np.array(mixture.covariances, np.float64)
   more = np.maximum((prior.floor * factor) ** 2 - deviation_floor**2, 0.0)
   covariances = covariances + np.diag(more)[None, :, :]
-  variances = np.diagonal(covariances, axis1=1, axis2=2)
   inside = np.ix_(counts, counts)
   precisions = np.zeros((num_components, num_metrics, num_metrics))
   log_norms = np.zeros(num_components)
@@ -95,7 +94,7 @@ def make_scorer(
     log_weights=np.concatenate([mixture.log_weights, np.full(missing, -np.inf)]),
     means=np.concatenate([mixture.means, np.zeros((missing, num_metrics))]),
     precisions=precisions,
-    variances=np.concatenate([variances, np.ones((missing, num_metrics))]),
+    covariances=np.concatenate([covariances, np.tile(np.eye(num_metrics), (missing, 1, 1))]),
     log_norms=log_norms,
     factor=factor,
     shift=shift,
@@ -167,7 +166,8 @@ def explain_rows(scorer: Scorer, rows: jax.Array) -> Explained:
   z = (x[:, None, :] - found.expected) / jnp.sqrt(found.variance)[None, :, :]
   conditional = _tails(found.weights, z, scorer.direction)
 
-  alone_z = (x[:, None, :] - scorer.means[None, :, :]) / jnp.sqrt(scorer.variances)[None, :, :]
+  deviations = jnp.sqrt(jnp.diagonal(scorer.covariances, axis1=1, axis2=2))  # [K, F] of each metric alone
+  alone_z = (x[:, None, :] - scorer.means[None, :, :]) / deviations[None, :, :]
   prior_weights = jnp.broadcast_to(scorer.log_weights[None, :, None], alone_z.shape)
   alone = _tails(prior_weights, alone_z, scorer.direction)
   bound = scorer.log_weights + scorer.log_norms  # [K]
@@ -213,43 +213,3 @@ def explain_series(scorers: Scorer, series: Sequence[np.ndarray], batch_rows: in
     ]
   whole = Explained(*[np.concatenate(parts, axis=1) for parts in zip(*batches, strict=True)])
   return [Explained(*[part[i, : len(x)] for part in whole]) for i, x in enumerate(series)]
-
-
-def cause_set(mixture: Mixture, row: np.ndarray, is_ignored: np.ndarray, level: float = 0.99) -> tuple[int, ...]:
-  """Returns the fewest metrics, found greedily, without which a row is normal; the strongest first.
-
-  A metric is added at a time, the one whose leaving lowers the surprise of the rest most beyond what one metric fewer
-  lowers it anyway, until twice the surprise of the rest is within chi-square's `level` for as many metrics.
-
-  Args:
-    mixture: of the role. row: [F], the role's scaled units. is_ignored: [F] bool, never named.
-  """
-  left = [i for i in range(len(row)) if not is_ignored[i]]
-  named: list[int] = []
-  while left and not _is_normal(mixture, row, left, level):
-    ratios = [_excess(mixture, row, [i for i in left if i != out], level) for out in left]
-    named.append(left.pop(int(np.argmin(ratios))))
-  return tuple(named)
-
-
-def _surprise(mixture: Mixture, row: np.ndarray, columns: list[int]) -> float:
-  """Returns the surprise of some metrics of a row, under the mixture's marginal."""
-  norms, joint = [], []
-  for log_weight, mean, covariance in zip(mixture.log_weights, mixture.means, mixture.covariances, strict=True):
-    inner = np.asarray(covariance)[np.ix_(columns, columns)]
-    away = row[columns] - np.asarray(mean)[columns]
-    norm = float(log_weight) - 0.5 * (np.linalg.slogdet(inner)[1] + len(columns) * LOG_TWO_PI)
-    norms.append(norm)
-    joint.append(norm - 0.5 * float(away @ np.linalg.solve(inner, away)))
-  return float(np.logaddexp.reduce(norms) - np.logaddexp.reduce(joint))
-
-
-def _excess(mixture: Mixture, row: np.ndarray, columns: list[int], level: float) -> float:
-  """Returns twice the surprise of some metrics above chi-square's quantile; none of no metrics."""
-  if not columns:
-    return -np.inf
-  return 2 * _surprise(mixture, row, columns) - float(stats.chi2.ppf(level, len(columns)))
-
-
-def _is_normal(mixture: Mixture, row: np.ndarray, columns: list[int], level: float) -> bool:
-  return _excess(mixture, row, columns, level) <= 0
