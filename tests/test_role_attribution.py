@@ -34,7 +34,7 @@ def explained(mixture, rows, prior=NOTHING, targets=(0, 1, 2), num_components=No
   if context_limit is not None:
     scorer = scorer._replace(context_limit=np.asarray(context_limit))
   with jax.enable_x64(True):
-    found = explain_rows(jax.tree.map(jnp.asarray, scorer), jnp.asarray((rows - SHIFT) / FACTOR))
+    found = jax.jit(explain_rows)(jax.tree.map(jnp.asarray, scorer), jnp.asarray((rows - SHIFT) / FACTOR))
   return jax.tree.map(np.asarray, found)
 
 

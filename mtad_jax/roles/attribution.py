@@ -26,8 +26,9 @@ class Scorer(NamedTuple):
 
   log_weights: [K]. means: [K, F]. precisions: [K, F, F], zero in rows and columns of ignored metrics.
   covariances: [K, F, F], of all metrics. log_norms: [K] log of a component's density at its mean, over the metrics
-  that count. factor, shift: [F], own scaled units times factor plus shift are the role's. is_ignored, direction: [F]
-  as `MetricPrior`'s. targets: [F'] columns that are told of. context_limit: surprise of a row's other metrics above which they are no context.
+  as `MetricPrior`'s. targets: [F'] columns told of. context_limit: surprise of a row's other metrics above which they
+  are no context.
+  no context.
   """
 
   log_weights: Array
