@@ -94,7 +94,7 @@ def _stretches(spans: Iterable[Span]) -> list[_Stretch]:
   for span in spans:
     own, step_ms = span.range, 0.0 if span.step_s is None else 1000 * span.step_s
     if own.start_ms is not None and own.end_ms is not None:
-      ends = (own.start_ms - _MONDAY_MS, own.end_ms - _MONDAY_MS + step_ms)
+      ends: tuple[float, float] = (own.start_ms - _MONDAY_MS, own.end_ms - _MONDAY_MS + step_ms)
       found.append(_Stretch(span.change_id, own.machine, "", *ends))
     elif step_ms and own.start_row is not None and own.end_row is not None:
       ends = (own.start_row * step_ms, own.end_row * step_ms)
