@@ -24,7 +24,7 @@ class Moment(NamedTuple):
 
 
 class _Stretch(NamedTuple):
-  """Rows that a change scored, in ms since the first Monday, or since the series' first row; series "": by a clock."""
+  """Rows that a change scored, in ms since the first Monday or the series' first row; series: "" by a clock."""
 
   change_id: int
   machine: str

@@ -1,4 +1,4 @@
-"""What the report reads of a work directory: scores, events, evaluation, training log or role mixtures, notes, ledger.
+"""What the report reads of a work directory: scores, events, evaluation, training log or roles, notes, ledger.
 
 scores.parquet must be there; a part that is missing otherwise stands in `missing` with its reason, which the
 page shows in its place. A file that is there and cannot be read is an error, never a missing part.

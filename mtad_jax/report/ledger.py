@@ -34,8 +34,8 @@ def chart_data(curves: Mapping[str, Any]) -> dict[str, Any]:
 
   Returns:
     dated: whether x are ms since 1970, else the place in the list of weeks. first, last, tick, step: the axis' ends,
-    the middle or the Monday of its first week, a week. weeks: each x (its middle), week (its Monday or number), value,
-    low, high, reviewed, open, false. changes: those that begin to count on the axis, each its number, x and kinds.
+    its first tick (a Monday, or a place), a week. weeks: each x (its middle), week (its Monday or place), value, low,
+    high, reviewed, open, false. changes: those that begin to count on the axis, each its number, x and kinds.
   """
   names = [found["week"] for found in curves["weeks"]]
   dated = all(re.fullmatch(r"\d{4}-\d\d-\d\d", name) for name in names)
@@ -192,8 +192,8 @@ def _changes(curves: Mapping[str, Any]) -> str:
     for found in curves["changes"]
   ]
   caption = (
-    "Each change beside the one before it, on the annotated ranges that both scored: how many of those marked true and"
-    " of those marked false each raises"
+    "Each change beside the one before it, on the annotated ranges that both scored: how many of those marked true"
+    " and of those marked false each raises"
   )
   return tables.table(caption, columns, rows) if rows else ""
 
