@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
 flags.DEFINE_integer("step", None, "the checkpoint; default: the newest that is not damaged")
 flags.DEFINE_string("machine", None, "one machine alone; default: the fleet")
-flags.DEFINE_bool("full", False, "all: current parameters, optimizer, snapshot, guard; of role mixtures the components")
+flags.DEFINE_bool("full", False, "all: current parameters, optimizer, snapshot, guard; of role mixtures components")
 flags.DEFINE_bool("verify", False, "read every array of every step, and name those that are damaged")
 flags.DEFINE_bool("json", False, "the same facts as JSON")
 flags.DEFINE_string("compare", None, "another run's work directory, to compare with")

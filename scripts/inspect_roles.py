@@ -19,7 +19,7 @@ def has_mixtures(config: Config) -> bool:
 
 
 def _components(stored: StoredRole, metrics: tuple[str, ...]) -> list[dict[str, Any]]:
-  """Returns a dict per component, heaviest first: its weight, and each metric's mean and deviation in its own units."""
+  """Returns a dict per component, heaviest first: its weight, and each metric's mean and deviation, own units."""
   arrays = stored.arrays
   means = arrays["means"] * arrays["scale"] + arrays["minimum"]  # [K, F]
   deviations = np.sqrt(np.diagonal(arrays["covariances"], axis1=1, axis2=2)) * arrays["scale"]

@@ -76,7 +76,7 @@ def first_moments(spans: Iterable[Span]) -> dict[int, Moment]:
   """
   reached: dict[tuple[str, str], float] = {}
   found: dict[int, tuple[str, float]] = {}
-  for each in sorted(_stretches(spans), key=lambda each: each.change_id):
+  for each in sorted(_stretches(spans), key=lambda each: (each.change_id, each.first)):
     place = (each.machine, each.series)
     at = max(each.first, reached.get(place, each.first))
     if at < each.last:
