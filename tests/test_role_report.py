@@ -16,7 +16,7 @@ from mtad_jax.data.load import load_machines
 from mtad_jax.data.scaling import unscale
 from mtad_jax.report.inputs import read_work
 from mtad_jax.report.page import render
-from mtad_jax.roles.role_file import ROLE_MIXTURES, read_role_file
+from mtad_jax.roles.role_file import ROLE_MIXTURES, StoredRole, read_role_file, write_role_file
 from mtad_jax.roles.role_models import read_role_models
 from mtad_jax.train.workdir import read_config
 
@@ -158,10 +158,12 @@ def test_inspect_of_one_machine(trained: Path) -> None:
 def test_full_shows_components_in_the_metrics_own_units(trained: Path, fleet: Path) -> None:
   """The weighted means are those of the rows it was fitted on, but for the prior's hundredth of a row."""
   config = read_config(trained)
-  (group,) = prepare_groups(load_machines("folder", fleet), config)
+  (group,) = prepare_groups(load_machines(config.data, data_dir=None, source=str(fleet)), config)
   for role in facts_of(trained, "--full")["mixtures"]["roles"]:
     rows = np.concatenate([
-      unscale(machine.preparation.scaler, machine.train.values)[part_rows(machine, "fit", 2, config.data)]
+      unscale(machine.train.values, machine.preparation.scaler, np.arange(len(WEB)))[
+        part_rows(machine, "fit", config.model.window_size, config.data)
+      ]
       for machine in group.machines
       if machine.role == role["role"]
     ])  # fmt: skip
@@ -169,10 +171,45 @@ def test_full_shows_components_in_the_metrics_own_units(trained: Path, fleet: Pa
     for place, metric in enumerate(WEB):
       mean = sum(found["weight"] * found["means"][metric] for found in role["components"])
       assert mean == pytest.approx(rows[:, place].mean(), rel=1e-3)
-    if role["num_components"] == 1:
-      (found,) = role["components"]
-      assert found["deviations"]["cpu"] == pytest.approx(rows[:, 0].std(), rel=0.1)
+    # the variance of all rows is that within the components and that of their means
+    variance, middle = 0.0, rows[:, 0].mean()
+    for found in role["components"]:
+      variance += found["weight"] * (found["deviations"]["cpu"] ** 2 + (found["means"]["cpu"] - middle) ** 2)
+    assert np.sqrt(variance) == pytest.approx(rows[:, 0].std(), rel=0.1)
   assert "mean and deviation by component" in succeeded(inspect(trained, "--full")).stdout
+
+
+def several(old: StoredRole) -> StoredRole:
+  """Returns the role with three components whose means and deviations are known, the heaviest in the middle."""
+  scale, num_metrics = old.arrays["scale"], old.num_metrics
+  means = np.outer([0.0, 0.5, 1.0], np.ones(num_metrics))
+  covariances = np.stack([np.eye(num_metrics) * (step / scale) ** 2 for step in (1.0, 2.0, 3.0)])
+  arrays = {"log_weights": np.log([0.2, 0.7, 0.1]), "means": means, "covariances": covariances}
+  return old._replace(arrays={**old.arrays, **arrays}, bic={1: 5.4, 3: -1234.6, 7: 1e6})
+
+
+def test_several_components_stand_heaviest_first(run: Path) -> None:
+  write_role_file(run, [several(stored) for stored in read_role_file(run)], "r")
+  for stored, told in zip(read_role_file(run), facts_of(run, "--full")["mixtures"]["roles"], strict=True):
+    assert [round(found["weight"], 6) for found in told["components"]] == [0.7, 0.2, 0.1]
+    lowest, reach = stored.arrays["minimum"], stored.arrays["scale"]
+    for found, share, step in zip(told["components"], (0.5, 0.0, 1.0), (2.0, 1.0, 3.0), strict=True):
+      np.testing.assert_allclose(list(found["means"].values()), lowest + share * reach)
+      np.testing.assert_allclose(list(found["deviations"].values()), np.full(len(WEB), step))
+  text = succeeded(inspect(run, "--full")).stdout
+  assert "  BIC by number of components: 1: 5, 3: -1235, 7: 1000000; the least is chosen" in text
+  assert "0.700 0.200 0.100" in text
+  assert text.splitlines().count("  mean and deviation by component, in the metrics' own units:") == 2
+  page = Page(render(read_work(str(run)), made="today"))
+  for row in page.table("One mixture a role")[1:]:
+    assert row[4:9] == ["3", "5", "-1,235", "1,000,000", "70%, 20%, 10%"]
+
+
+def test_a_mixture_of_other_metrics_is_refused(run: Path) -> None:
+  first, *rest = read_role_file(run)
+  fewer = {"means": first.arrays["means"][:, :-1]}
+  write_role_file(run, [first._replace(arrays={**first.arrays, **fewer}), *rest], "r")
+  refused(inspect(run), 1, ROLE_MIXTURES, "role 'db' of group 0 has 4 metrics, its group in fleet.json 5")
 
 
 @pytest.mark.parametrize("name", ["step", "verify", "compare", "compare_step", "export"])
