@@ -1,4 +1,4 @@
-"""Shows what a work directory's checkpoints hold, on any machine, without an accelerator.
+"""Shows what a work directory's checkpoints or role mixtures hold, on any machine, without an accelerator.
 
 python scripts/inspect_checkpoint.py --workdir=RUNDIR
 python scripts/inspect_checkpoint.py --workdir=RUNDIR --step=200 --machine=machine-1-1 --full
@@ -16,6 +16,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: nothing here is w
 
 import inspect_facts
 import inspect_lines
+import inspect_roles
 import readiness
 import run_flags
 from absl import flags
@@ -28,7 +29,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
 flags.DEFINE_integer("step", None, "the checkpoint; default: the newest that is not damaged")
 flags.DEFINE_string("machine", None, "one machine alone; default: the fleet")
-flags.DEFINE_bool("full", False, "all arrays: current parameters, optimizer, snapshot, guard")
+flags.DEFINE_bool("full", False, "all: current parameters, optimizer, snapshot, guard; of role mixtures components")
 flags.DEFINE_bool("verify", False, "read every array of every step, and name those that are damaged")
 flags.DEFINE_bool("json", False, "the same facts as JSON")
 flags.DEFINE_string("compare", None, "another run's work directory, to compare with")
@@ -60,6 +61,15 @@ def _check_flags() -> None:
     )
 
 
+def _check_has_checkpoints(opened: run_flags.Run, workdir: str) -> None:
+  """Raises UsageError where a flag asks for checkpoints of a run that has role mixtures in their place."""
+  if not inspect_roles.has_mixtures(opened.config):
+    return
+  for name in ("step", "verify", "compare", "compare_step", "export"):
+    if FLAGS[name].value not in (None, False):
+      raise UsageError(f"--{name}: {workdir} has a mixture per role and no checkpoints")
+
+
 def _plain(values: Any) -> Any:
   """Returns facts for JSON, which has no NaN and no infinity: null."""
   if isinstance(values, dict):
@@ -76,6 +86,7 @@ def _show(facts: Any, lines: list[str]) -> None:
 def _compare(opened: run_flags.Run) -> int:
   place = FLAGS.workdir if FLAGS.compare is None else FLAGS.compare
   other = opened if FLAGS.compare is None else run_flags.open_workdir(place)
+  _check_has_checkpoints(other, place)
   facts = inspect_facts.compare_facts(
     (opened, FLAGS.workdir, FLAGS.step), (other, place, FLAGS.compare_step), FLAGS.machine
   )
@@ -109,11 +120,23 @@ def _inspect(opened: run_flags.Run) -> int:
       "data": run_json["data_dir"] or run_json["source"],
       "dataset": config.data.dataset,
       "config": inspect_facts.config_facts(config, Config()),
-    },
-    "groups": [],
-    "trouble": [],
+    }
   }
   lines = inspect_lines.run_lines(facts["run"])
+  if inspect_roles.has_mixtures(config):
+    facts["mixtures"] = inspect_roles.role_facts(opened, FLAGS.workdir, FLAGS.machine, full=FLAGS.full)
+    lines += inspect_roles.role_lines(facts["mixtures"])
+  else:
+    facts |= {"groups": [], "trouble": []}
+    lines += _inspect_groups(opened, facts)
+  facts["thresholds"] = inspect_facts.threshold_facts(opened, FLAGS.workdir, FLAGS.machine)
+  _show(facts, lines + inspect_lines.threshold_lines(facts["thresholds"]))
+  return 0
+
+
+def _inspect_groups(opened: run_flags.Run, facts: dict[str, Any]) -> list[str]:
+  """Returns the lines of each group's checkpoints, and adds their facts."""
+  lines = []
   for group in opened.groups:
     if FLAGS.machine not in (None, *(stored.name for stored in group.machines)):
       continue
@@ -124,9 +147,7 @@ def _inspect(opened: run_flags.Run) -> int:
     facts["groups"].append(found)
     facts["trouble"].append(trouble)
     lines += [*inspect_lines.group_lines(found), *inspect_lines.trouble_lines(trouble)]
-  facts["thresholds"] = inspect_facts.threshold_facts(opened, FLAGS.workdir, FLAGS.machine)
-  _show(facts, lines + inspect_lines.threshold_lines(facts["thresholds"]))
-  return 0
+  return lines
 
 
 def main() -> int:
@@ -137,6 +158,7 @@ def main() -> int:
   # a machine to score may be one that the run does not have: that is then the answer, not a wrong flag
   if FLAGS.machine and FLAGS.can_score is None and FLAGS.machine not in names:
     raise ValueError(f"--machine={FLAGS.machine}: not in this run; there are {', '.join(names)}")
+  _check_has_checkpoints(opened, FLAGS.workdir)
   if FLAGS.compare is not None or FLAGS.compare_step is not None:
     return _compare(opened)
   if FLAGS.can_score is not None:

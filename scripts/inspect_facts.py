@@ -213,6 +213,8 @@ def threshold_facts(opened: Run, workdir: str, machine: str | None) -> dict[str,
         entry |= {"num_rows": found.num_rows, "pooled": found.pooled}
         if found.warning is not None:
           entry["warning"] = found.warning.threshold
+        if machine:
+          entry["check"] = found.check._asdict()
       facts["machines"].append(entry)
       if machine:
         facts["metrics"] = _metric_table(group, stored, found)

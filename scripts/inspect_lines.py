@@ -176,6 +176,7 @@ def threshold_lines(facts: dict[str, Any]) -> list[str]:
     lines += [f"  {m['name']}: NO THRESHOLD" for m in facts["machines"] if m["threshold"] is None]
     lines += [f"  {m['name']}: warning above {number(m['warning'])}" for m in facts["machines"] if "warning" in m]
     lines += [f"  {m['name']}: pooled: {m['pooled']}" for m in facts["machines"] if m.get("pooled")]
+    lines += [f"  {m['name']}: {_check_text(m['check'])}" for m in facts["machines"] if "check" in m]
   if not facts["metrics"]:
     return lines
   names = [name for name in facts["metrics"][0] if name != "metric"]
@@ -185,6 +186,14 @@ def threshold_lines(facts: dict[str, Any]) -> list[str]:
   rows = [(row["metric"], *(number(row.get(name)) for name in names)) for row in facts["metrics"]]
   lines.append("metrics (minimum, maximum and scale in their own units, errors in scaled ones):")
   return lines + columns(("metric", *shown), rows)
+
+
+def _check_text(check: dict[str, Any]) -> str:
+  """Returns what the threshold did on rows that nothing was fitted on, beside what it promised."""
+  return (
+    f"check part: {check['num_alarm_rows']} of {check['num_rows']} rows above it in {check['num_alarms']} alarms;"
+    f" promised {number(check['promised_alarm_rows'])} rows in {number(check['promised_alarms'])} alarms"
+  )
 
 
 def trouble_lines(facts: dict[str, Any]) -> list[str]:

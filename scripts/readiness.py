@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import run_flags
 from etils import epath
+from inspect_roles import has_mixtures
 
 from mtad_jax.data.fleet_folder import SPLITS, list_files, natural_key, read_fleet_folder
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.preparation import apply_preparation
 from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
+from mtad_jax.roles.role_file import ROLE_MIXTURES, read_role_file
 from mtad_jax.train.fleet_file import best_params
 from mtad_jax.train.reading import open_group
 from mtad_jax.train.workdir import CALIBRATION
@@ -94,6 +96,20 @@ def _network(
   return reasons, notes
 
 
+def _mixtures(opened: run_flags.Run, workdir: str, names: list[str]) -> list[str]:
+  """Returns why machines have no mixture of their role."""
+  try:
+    known = {(stored.group, stored.role) for stored in read_role_file(workdir)}
+  except ValueError as error:
+    return [str(error)]
+  return [
+    f"{epath.Path(workdir) / ROLE_MIXTURES}: no mixture of role {stored.role!r}, which machine {stored.name} has"
+    for group in opened.groups
+    for stored in group.machines
+    if stored.name in names and (group.number, stored.role) not in known
+  ]
+
+
 def find_readiness(
   opened: run_flags.Run, workdir: str, source: str, machine: str | None, extra: str
 ) -> Readiness:
@@ -126,5 +142,7 @@ def find_readiness(
           f" {len(opened.groups)} groups; run calibrate.py"
         )
         steps = None
+  if has_mixtures(opened.config):
+    return Readiness(names, list(dict.fromkeys(reasons + _mixtures(opened, workdir, names))), [])
   found, notes = _network(opened, workdir, names, steps)
   return Readiness(names, list(dict.fromkeys(reasons + found)), notes)

@@ -28,9 +28,9 @@ from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.load import load_machines
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
 from mtad_jax.roles.prior import parse_prior, read_prior_text, read_text
+from mtad_jax.roles.role_file import ROLE_MIXTURES
 from mtad_jax.roles.role_models import (
-  ROLE_MIXTURES,
-  describe_roles,
+  describe_models,
   read_role_models,
   resolve_priors,
   train_roles,
@@ -168,7 +168,7 @@ def _train_roles(config: Config, groups: list[Group], run_id: str) -> list[Outco
     models = train_roles(groups, config, resolve_priors(groups, entries, config, place))
     write_role_models(FLAGS.workdir, models, run_id)
     _tell([f"{len(models)} role mixtures in {time.perf_counter() - began:.1f} s"])
-  _tell(describe_roles(models))
+  _tell(describe_models(models))
   return []
 
 

@@ -628,7 +628,7 @@ def test_a_large_fleet_stays_a_small_file() -> None:
   machines = {f"machine-{index}": machine() for index in range(28)}
   parts = ("losses", "evaluation", "settings", "run", "calibration", "notes", "events")
   missing = dict.fromkeys(parts, "Not there.")
-  work = Work(Path("w"), machines, [], {}, None, None, {}, {}, {}, missing)
+  work = Work(Path("w"), machines, [], {}, None, None, {}, {}, {}, [], None, missing)
   assert len(render(work, made="today").encode()) < 15e6
   assert figures.points_per_machine(28) == 4000
   assert figures.points_per_machine(1000) * 1000 <= figures.POINTS_PER_FLEET

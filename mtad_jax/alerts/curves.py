@@ -9,9 +9,16 @@ from etils import epath
 from mtad_jax.alerts.alarms import Alarm, shown_alarms
 from mtad_jax.alerts.effects import effects
 from mtad_jax.alerts.ledger import ledger_path, open_ledger
-from mtad_jax.alerts.records import Book, read_book
+from mtad_jax.alerts.records import Book, Change, read_book
 from mtad_jax.alerts.statistics import CONFIDENCE, Precision, covering_causes, precision, precision_by
-from mtad_jax.alerts.weeks import machine_weeks
+from mtad_jax.alerts.weeks import first_moments, machine_weeks
+
+_KINDS = {
+  "model": ("run_id", "checkpoint_steps"),
+  "thresholds": ("thresholds",),
+  "prior": ("prior",),
+  "settings": ("rule", "settings"),
+}  # what can differ from one change to the next, by the fields that tell it
 
 
 def ledger_curves(workdir: epath.PathLike, change_id: int | None = None) -> dict[str, Any] | None:
@@ -24,8 +31,10 @@ def ledger_curves(workdir: epath.PathLike, change_id: int | None = None) -> dict
     confidence: of the intervals. num_reviewers. total: precision figures of all alarms. weeks: a list in the order of
     time, each its "week", precision figures, "machine_weeks" scored and "false_per_machine_week". roles,
     machines, metrics (first cause): precision figures by name. causes: that cover most of the false alarms, see
-    `Cover`. changes: each with its note, time, and `Effect`. Precision figures: num_true, num_false, num_expected,
-    num_open, value (None: nothing reviewed), low, high.
+    `Cover`. changes: each with its note, time, kinds (what differs from the change before: model, thresholds, prior,
+    settings; of the first nothing), since_week and since_ms (where it begins to count, see `first_moments`; None:
+    nowhere, or no clock), and `Effect`. Precision figures: num_true, num_false, num_expected, num_open, value (None:
+    nothing reviewed), low, high.
 
   Raises:
     ValueError: a ledger that cannot be read, or no such change.
@@ -76,13 +85,17 @@ def _weeks(book: Book, alarms: Sequence[Alarm], change_id: int | None) -> list[d
 
 
 def _changes(book: Book) -> list[dict[str, Any]]:
-  found = {effect.change_id: effect for effect in effects(book)}
+  found, moments = {effect.change_id: effect for effect in effects(book)}, first_moments(book.spans)
   result = []
-  for change in book.changes:
+  for before, change in zip([None, *book.changes], book.changes, strict=False):
+    since = moments.get(change.id)
     effect = found.get(change.id)
     entry: dict[str, Any] = {
       "change": change.id,
       "note": change.note,
+      "kinds": _kinds(before, change),
+      "since_week": since.week if since else None,
+      "since_ms": since.ms if since else None,
       "recorded_ms": change.recorded_ms,
       "run_id": change.run_id,
       "num_events": sum(event.change_id == change.id for event in book.events),
@@ -93,3 +106,13 @@ def _changes(book: Book) -> list[dict[str, Any]]:
       entry[name] = None if raised is None else raised._asdict()
     result.append(entry)
   return result
+
+
+def _kinds(before: Change | None, change: Change) -> list[str]:
+  if before is None:
+    return []
+  return [
+    kind
+    for kind, fields in _KINDS.items()
+    if any(getattr(before, field) != getattr(change, field) for field in fields)
+  ]

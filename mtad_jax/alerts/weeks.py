@@ -6,6 +6,7 @@ Where the data have a clock a week is named by its Monday (UTC), else counted fr
 import datetime
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from mtad_jax.alerts.ranges import Range
 from mtad_jax.alerts.records import Span
@@ -13,6 +14,23 @@ from mtad_jax.alerts.records import Span
 NO_CLOCK = "-"
 _WEEK_MS = 7 * 86_400_000
 _MONDAY_MS = 4 * 86_400_000  # 1970-01-05, the first Monday
+
+
+class Moment(NamedTuple):
+  """A row's time: ms since 1970, None where the data have no clock; and the week that it is in."""
+
+  ms: int | None
+  week: str
+
+
+class _Stretch(NamedTuple):
+  """Rows that a change scored, in ms since the first Monday or the series' first row; series: "" by a clock."""
+
+  change_id: int
+  machine: str
+  series: str
+  first: float
+  last: float
 
 
 def week_of(found: Range, step_s: float | None) -> str:
@@ -34,13 +52,8 @@ def machine_weeks(spans: Iterable[Span]) -> dict[str, float]:
   Spans without a clock are in none.
   """
   covered: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-  for span in spans:
-    found = span.range
-    step_ms = 0.0 if span.step_s is None else 1000 * span.step_s
-    if found.start_ms is not None and found.end_ms is not None:
-      covered[found.machine, ""].append((found.start_ms - _MONDAY_MS, found.end_ms - _MONDAY_MS + step_ms))
-    elif step_ms and found.start_row is not None and found.end_row is not None:
-      covered[found.machine, found.series].append((found.start_row * step_ms, found.end_row * step_ms))
+  for found in _stretches(spans):
+    covered[found.machine, found.series].append((found.first, found.last))
   sums: dict[tuple[str, int], float] = defaultdict(float)
   for (_, series), stretches in covered.items():
     reached = float("-inf")
@@ -52,7 +65,45 @@ def machine_weeks(spans: Iterable[Span]) -> dict[str, float]:
         until = min(last, (number + 1) * _WEEK_MS)
         sums[series, number] += (until - at) / _WEEK_MS
         at = until
-  return {_counted(*key) if key[0] else _monday(key[1]): sums[key] for key in sorted(sums)}
+  return {_name(*key): sums[key] for key in sorted(sums)}
+
+
+def first_moments(spans: Iterable[Span]) -> dict[int, Moment]:
+  """Returns, by change, the first row of any machine behind all that the changes before it scored of that machine.
+
+  From there on its alarms are those that count. A change that only scored known rows again is not in it, nor is one
+  without a clock.
+  """
+  reached: dict[tuple[str, str], float] = {}
+  found: dict[int, tuple[str, float]] = {}
+  for each in sorted(_stretches(spans), key=lambda each: (each.change_id, each.first)):
+    place = (each.machine, each.series)
+    at = max(each.first, reached.get(place, each.first))
+    if at < each.last:
+      found[each.change_id] = min(found.get(each.change_id, (each.series, at)), (each.series, at))
+    reached[place] = max(each.last, reached.get(place, each.last))
+  return {
+    change_id: Moment(None if series else int(at) + _MONDAY_MS, _name(series, int(at // _WEEK_MS)))
+    for change_id, (series, at) in found.items()
+  }
+
+
+def _stretches(spans: Iterable[Span]) -> list[_Stretch]:
+  """Returns the spans on the clock, else on their series' own; those without either are left out."""
+  found = []
+  for span in spans:
+    own, step_ms = span.range, 0.0 if span.step_s is None else 1000 * span.step_s
+    if own.start_ms is not None and own.end_ms is not None:
+      ends: tuple[float, float] = (own.start_ms - _MONDAY_MS, own.end_ms - _MONDAY_MS + step_ms)
+      found.append(_Stretch(span.change_id, own.machine, "", *ends))
+    elif step_ms and own.start_row is not None and own.end_row is not None:
+      ends = (own.start_row * step_ms, own.end_row * step_ms)
+      found.append(_Stretch(span.change_id, own.machine, own.series, *ends))
+  return found
+
+
+def _name(series: str, number: int) -> str:
+  return _counted(series, number) if series else _monday(number)
 
 
 def _monday(number: int) -> str:

@@ -1,8 +1,10 @@
-"""What runs in the reader's browser: the page's style, and the script that draws the chosen machine.
+"""What runs in the reader's browser: the page's style, and the script that draws the chosen machine and the ledger.
 
 Names are set with textContent and as an option's text; the charts themselves get fixed words only, since
 the plotting library reads markup in its labels.
 """
+
+from mtad_jax.report.ledger_drawing import DRAW_LEDGER
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fdfdfb; --ink: #1c1c1e; --soft: #5a5a60; --line: #d9d9d4;
@@ -42,7 +44,8 @@ td:not(.n) { min-width: 7rem; }
 @media print { .bar, nav { display: none; } .scroll { max-height: none; } }
 """
 
-SCRIPT = """
+SCRIPT = (
+  """
 (() => {
   const data = JSON.parse(document.getElementById('report-data').textContent);
   const select = document.getElementById('machine');
@@ -150,6 +153,9 @@ SCRIPT = """
       title: {text: narrow() ? '' : 'rate'}})} : {})), options);
   }
 
+"""
+  + DRAW_LEDGER
+  + """
   function draw() {
     const entry = data[Number(select.value)];
     for (const place of document.querySelectorAll('.chosen')) place.textContent = entry.name;
@@ -163,8 +169,10 @@ SCRIPT = """
   select.addEventListener('change', draw);
   logScale.addEventListener('change', draw);
   onlyThis.addEventListener('change', draw);
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
-  matchMedia('(max-width: 639px)').addEventListener('change', draw);
+  for (const look of ['(prefers-color-scheme: dark)', '(max-width: 639px)'])
+    matchMedia(look).addEventListener('change', () => { draw(); drawLedger(); });
   draw();
+  drawLedger();
 })();
 """
+)

@@ -1,4 +1,4 @@
-"""What the report reads of a work directory: scores, events, evaluation, training log and notes.
+"""What the report reads of a work directory: scores, events, evaluation, training log or roles, notes, ledger.
 
 scores.parquet must be there; a part that is missing otherwise stands in `missing` with its reason, which the
 page shows in its place. A file that is there and cannot be read is an error, never a missing part.
@@ -12,7 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtad_jax.alerts.curves import ledger_curves
+from mtad_jax.config import Detector
 from mtad_jax.report.training_log import LossCurves, read_losses
+from mtad_jax.roles.role_file import ROLE_MIXTURES, StoredRole, read_role_file
 
 
 class MachineScores(NamedTuple):
@@ -52,9 +55,10 @@ class Event(NamedTuple):
 
 
 class Work(NamedTuple):
-  """Everything the page shows. `notes`: machine -> counts of its preparation.
+  """Everything the page shows.
 
-  missing: part -> why it cannot be drawn.
+  notes: machine -> counts of its preparation. roles: of a run of role mixtures, in place of losses. ledger: see
+  `ledger_curves`, None where there is none. missing: part -> why it cannot be drawn.
   """
 
   path: Path
@@ -66,7 +70,14 @@ class Work(NamedTuple):
   config: dict[str, Any]
   run: dict[str, Any]
   notes: dict[str, dict[str, Any]]
+  roles: list[StoredRole]
+  ledger: dict[str, Any] | None
   missing: dict[str, str]
+
+  @property
+  def is_role_mixture(self) -> bool:
+    """Whether the run has a mixture a role, and no networks."""
+    return _is_role_mixture(self.config)
 
 
 _SCORE_COLUMNS = ("machine", "row", "timestamp", "score", "threshold", "is_anomaly", "valid")
@@ -92,21 +103,41 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
   scores_path = Path(scores_dir) if scores_dir else path
   missing: dict[str, str] = {}
   machines = _read_scores(scores_path / "scores.parquet")
+  config = _read_json(path / "config.json", "settings", "the settings are not known", missing) or {}
+  roles, losses = _read_model(path, config, missing)
   fleet = _read_json(path / "fleet.json", "notes", "what was done to the data is not known", missing)
   return Work(
     path=path,
     machines=machines,
     events=_read_events(scores_path / "events.parquet", missing),
-    losses=read_losses(path, missing),
+    losses=losses,
     evaluation=_read_json(
       scores_path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing
     ),
     calibration=_read_json(path / "calibration.json", "calibration", "the fits are not known", missing),
-    config=_read_json(path / "config.json", "settings", "the settings are not known", missing) or {},
+    config=config,
     run=_read_json(path / "run.json", "run", "nothing is known of the training run", missing) or {},
     notes=_notes(fleet, missing),
+    roles=roles,
+    ledger=ledger_curves(path),
     missing=missing,
   )
+
+
+def _is_role_mixture(config: dict[str, Any]) -> bool:
+  return config.get("model", {}).get("detector") == Detector.ROLE_MIXTURE.value
+
+
+def _read_model(
+  path: Path, config: dict[str, Any], missing: dict[str, str]
+) -> tuple[list[StoredRole], dict[str, LossCurves]]:
+  """Returns what training made: the mixtures of the roles, or the networks' log."""
+  if not _is_role_mixture(config):
+    return [], read_losses(path, missing)
+  if (path / ROLE_MIXTURES).is_file():
+    return read_role_file(path), {}
+  missing["roles"] = f"There is no {ROLE_MIXTURES}: scripts/train.py writes it."
+  return [], {}
 
 
 def _read_table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...] = ()) -> pa.Table:

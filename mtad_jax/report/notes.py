@@ -46,6 +46,8 @@ def _origin(work: Work) -> str:
 
 
 def _retired(work: Work) -> str:
+  if work.is_role_mixture:
+    return ""  # a mixture is fitted whole, or train.py fails
   reason = work.missing.get("losses") or work.missing.get("trouble")
   if reason:
     return tables.absent(f"Retired machines. {reason}")

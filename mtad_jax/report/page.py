@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from mtad_jax.report import browser, evaluation, figures, notes, tables, trouble
+from mtad_jax.report import browser, evaluation, figures, ledger, notes, role_table, tables, trouble
 from mtad_jax.report.inputs import Event, MachineScores, Work
 
 _POLICY = (
@@ -32,6 +32,7 @@ def render(work: Work, *, made: str) -> str:
     ("machines", "Machines", _machines(work)),
     ("scores", "Score against time", _scores(work)),
     ("events", "Events and their causes", _events(work)),
+    *([("ledger", "Alarms as people reviewed them", ledger.section(work.ledger))] if work.ledger else []),
     ("evaluation", "Evaluation", evaluation.section(work)),
     ("training", "Training", _training(work)),
     ("notes", "Notes", notes.section(work)),
@@ -51,6 +52,7 @@ def render(work: Work, *, made: str) -> str:
     "<noscript><p class=absent>The charts need JavaScript; the tables do not.</p></noscript>"
     f"{_bar(work)}<main>{body}</main>"
     f'<script type="application/json" id="report-data">{embed(_chart_data(work))}</script>'
+    f"{_ledger_data(work)}"
     f"<script>{get_plotlyjs()}</script><script>{browser.SCRIPT}</script></body></html>"
   )
 
@@ -66,7 +68,9 @@ def _about(work: Work, made: str) -> str:
   if "run_id" in work.run:
     facts.insert(0, f"run {work.run['run_id']}")
   model = work.config.get("model", {})
-  if "run_mode" in model:
+  if work.is_role_mixture:
+    facts.append("one mixture a role")
+  elif "run_mode" in model:
     facts.append(f"mode {model['run_mode']}")
   return f'<p class="soft">{html.escape(" · ".join(facts))}</p>'
 
@@ -80,6 +84,12 @@ def _bar(work: Work) -> str:
     '<label><input type="checkbox" id="log-scale"> log scale</label>'
     '<label><input type="checkbox" id="only-this"> tables: only this machine</label></div>'
   )
+
+
+def _ledger_data(work: Work) -> str:
+  if work.ledger is None or not ledger.has_alarms(work.ledger):
+    return ""
+  return f'<script type="application/json" id="ledger-data">{embed(ledger.chart_data(work.ledger))}</script>'
 
 
 def _events_of(work: Work, name: str) -> list[Event]:
@@ -210,6 +220,8 @@ def _events(work: Work) -> str:
 
 
 def _training(work: Work) -> str:
+  if work.is_role_mixture:
+    return role_table.section(work)
   if "losses" in work.missing:
     return tables.absent(work.missing["losses"]) + '<p id="no-losses" hidden></p>'
   ended = {name: log.stopped_step for name, log in work.losses.items() if log.stopped_step is not None}

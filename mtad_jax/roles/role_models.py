@@ -1,16 +1,12 @@
 """The mixtures of a fleet's roles: fitted from prepared machines, kept in one file, made ready for every machine.
 
-In: groups of prepared machines. Out: role_mixtures.npz in the work directory (arrays only, nothing to unpickle), and
-`Scorer`s stacked over the machines of a group. A role's rows are brought from each machine's own scale to one that
-all its machines share, so that a host far from its peers stands out and a new host needs no scale of its own.
+In: groups of prepared machines. Out: role_mixtures.npz in the work directory (role_file.py), and `Scorer`s stacked
+over the machines of a group. A role's rows are brought from each machine's own scale to one that all its machines
+share, so that a host far from its peers stands out and a new host needs no scale of its own.
 """
 
-import io
-import json
-import uuid
-import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
@@ -22,10 +18,7 @@ from mtad_jax.roles.attribution import Scorer, make_scorer
 from mtad_jax.roles.fit import Fitted, fit_roles
 from mtad_jax.roles.mixture import Mixture
 from mtad_jax.roles.prior import Entry, MetricPrior, check_known, resolve_prior
-
-ROLE_MIXTURES = "role_mixtures.npz"
-SCHEMA_VERSION = 1
-_ARRAYS = ("log_weights", "means", "covariances", "minimum", "maximum", "scale", "is_constant", "deviation_floor")
+from mtad_jax.roles.role_file import ARRAYS, StoredRole, describe_roles, read_role_file, write_role_file
 
 
 class RoleModel(NamedTuple):
@@ -131,60 +124,29 @@ def train_roles(groups: Sequence[Group], config: Config, priors: Mapping[str, Me
   return models
 
 
+def _stored(model: RoleModel) -> StoredRole:
+  parts = {**model._asdict(), **model.mixture._asdict(), **model.scaler._asdict()}
+  arrays = {name: np.asarray(parts[name]) for name in ARRAYS}
+  return StoredRole(model.group, model.role, model.machines, model.bic, model.num_rows, arrays)
+
+
 def write_role_models(workdir: epath.PathLike, models: Sequence[RoleModel], run_id: str) -> None:
   """Writes role_mixtures.npz whole or not at all."""
-  about: dict[str, Any] = {
-    "schema_version": SCHEMA_VERSION,
-    "run_id": run_id,
-    "roles": [
-      {
-        "group": model.group,
-        "role": model.role,
-        "machines": list(model.machines),
-        "bic": {str(number): value for number, value in model.bic.items()},
-        "num_rows": model.num_rows,
-      }
-      for model in models
-    ],
-  }
-  arrays = {"about": np.array(json.dumps(about))}
-  for number, model in enumerate(models):
-    parts = {**model._asdict(), **model.mixture._asdict(), **model.scaler._asdict()}
-    arrays.update({f"{number}.{name}": np.asarray(parts[name]) for name in _ARRAYS})
-  buffer = io.BytesIO()
-  np.savez_compressed(buffer, allow_pickle=False, **arrays)
-  target = epath.Path(workdir) / ROLE_MIXTURES
-  temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
-  try:
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(target)
-  finally:
-    if temporary.exists():
-      temporary.unlink()
+  write_role_file(workdir, [_stored(model) for model in models], run_id)
 
 
 def read_role_models(workdir: epath.PathLike) -> list[RoleModel]:
   """Returns what `write_role_models` wrote; raises ValueError where it is missing or damaged, naming the file."""
-  file = epath.Path(workdir) / ROLE_MIXTURES
-  if not file.exists():
-    raise ValueError(f"{file}: not found; train.py writes it where config.model.detector is role_mixture")
-  try:
-    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as content:
-      about = json.loads(str(content["about"]))
-      if about["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema version {about['schema_version']!r}, this program reads {SCHEMA_VERSION}")
-      models = []
-      for number, entry in enumerate(about["roles"]):
-        parts = {name: content[f"{number}.{name}"] for name in _ARRAYS}
-        mixture = Mixture(*[parts[name] for name in Mixture._fields])
-        scaler = Scaler(*[parts[name] for name in Scaler._fields])
-        bic = {int(key): float(value) for key, value in entry["bic"].items()}
-        floor, names = parts["deviation_floor"], tuple(entry["machines"])
-        models.append(
-          RoleModel(entry["group"], entry["role"], names, scaler, mixture, floor, bic, entry["num_rows"])
-        )
-  except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(f"{file}: damaged: {error}; remove it and run train.py again") from None
+  models = []
+  for stored in read_role_file(workdir):
+    scaler = Scaler(*[stored.arrays[name] for name in Scaler._fields])
+    mixture = Mixture(*[stored.arrays[name] for name in Mixture._fields])
+    floor = stored.arrays["deviation_floor"]
+    models.append(
+      RoleModel(
+        stored.group, stored.role, stored.machines, scaler, mixture, floor, stored.bic, stored.num_rows
+      )
+    )
   return models
 
 
@@ -219,14 +181,6 @@ def stack_scorers(
   return Scorer(*[np.stack(arrays) for arrays in zip(*scorers, strict=True)])
 
 
-def describe_roles(models: Sequence[RoleModel]) -> list[str]:
+def describe_models(models: Sequence[RoleModel]) -> list[str]:
   """Returns a line for a person on each role."""
-  lines = []
-  for model in models:
-    weights = np.exp(np.sort(model.mixture.log_weights)[::-1])
-    shown = ", ".join(f"{weight:.0%}" for weight in weights[:6]) + (", ..." if len(weights) > 6 else "")
-    lines.append(
-      f"role {model.role}: {len(weights)} components ({shown}) from {model.num_rows} rows of"
-      f" {len(model.machines)} machines, {model.mixture.means.shape[1]} metrics"
-    )
-  return lines
+  return describe_roles([_stored(model) for model in models])
