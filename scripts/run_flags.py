@@ -12,7 +12,7 @@ from mtad_jax.config import Config, Detector, freeze
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
 from mtad_jax.data.fleet import Group, prepare_groups
-from mtad_jax.data.fleet_folder import read_fleet_folder
+from mtad_jax.data.fleet_folder import list_folder, read_fleet_folder
 from mtad_jax.data.load import load_machines
 from mtad_jax.data.machine import Machine, empty_series
 from mtad_jax.detect.judges import ColdStart, cold_preparation, open_cold_start
@@ -122,6 +122,8 @@ def define_cold_start() -> None:
 def cold_start(run: Run, workdir: str, source: str | None) -> ColdStart | None:
   """Returns what scores machines without a model of their own: of --cold_start, or of a run of mixtures itself.
 
+  None where neither is there, or without the flag no machine of `source` needs it.
+
   Raises:
     UsageError: --cold_start without new files. ValueError: the run is none of role mixtures, or damaged.
   """
@@ -131,7 +133,9 @@ def cold_start(run: Run, workdir: str, source: str | None) -> ColdStart | None:
   if other:
     there = open_workdir(other)
     return open_cold_start(other, there.config, there.groups, there.run["run_id"])
-  if source and run.config.model.detector is Detector.ROLE_MIXTURE:
+  known = {machine.name for group in run.groups for machine in group.machines}
+  is_mixture = run.config.model.detector is Detector.ROLE_MIXTURE
+  if is_mixture and source and any(name not in known for name in list_folder(source)):
     return open_cold_start(workdir, run.config, run.groups, run.run["run_id"])
   return None
 

@@ -107,6 +107,11 @@ def _preparation(cold: ColdStart, model: RoleModel, name: str) -> Preparation:
   return role_preparation(model.role, [(m.name, m.preparation) for m in members], model.scaler)
 
 
+def peers(cold: ColdStart, machine: Machine) -> tuple[str, ...]:
+  """Returns the machines whose mixture scores one without a model; raises ValueError where there is no mixture."""
+  return _model_of(cold, machine).machines
+
+
 def _calibration(cold: ColdStart, model: RoleModel, name: str) -> MachineCalibration:
   found = cold.calibrations.get((model.group, model.role))
   file = epath.Path(cold.workdir) / CALIBRATION
