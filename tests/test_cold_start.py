@@ -28,15 +28,21 @@ MIXTURES = (
   "--config.roles.components=(1,2)",
   "--config.roles.search_rows=200",
 )
-NETWORK = (*TINY, "--config.train.num_train_steps=20", "--config.train.checkpoint_every_steps=20")
+NETWORK = (
+  *TINY,
+  "--config.model.run_mode=FORECASTING",  # half of the network to compile
+  "--config.train.num_train_steps=4",
+  "--config.train.checkpoint_every_steps=4",
+  "--config.train.validate_every_steps=4",
+)
 NEW = ("db-1", "web-1", "web-3")
 
 
 class Runs(NamedTuple):
-  """A run of mixtures and one of networks on db-1, web-1 and web-2, new files with web-3, and the former's scores."""
+  """A run of mixtures on db-1, web-1 and web-2, new files with web-3, and their scores."""
 
+  fleet: Path
   mixtures: Path
-  networks: Path
   new: Path
   scores: Path
   trained: str
@@ -49,10 +55,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
   fleet, new = fleets.write_fleet(root / "fleet"), fleets.write_fleet(root / "new", NEW)
   shutil.rmtree(new / "train")
   trained = succeeded(run_here("train.py", *MIXTURES, f"--source={fleet}", f"--workdir={root / 'mixtures'}"))
-  succeeded(run_here("train.py", *NETWORK, f"--source={fleet}", f"--workdir={root / 'networks'}"))
   scored = succeeded(run_here("score.py", f"--workdir={root / 'mixtures'}", f"--source={new}"))
   scores = root / "mixtures" / "scores" / "new"
-  return Runs(root / "mixtures", root / "networks", new, scores, trained.stdout, scored.stdout)
+  return Runs(fleet, root / "mixtures", new, scores, trained.stdout, scored.stdout)
+
+
+@pytest.fixture(scope="module")
+def networks(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+  """A run of networks on the same machines."""
+  workdir = tmp_path_factory.mktemp("networks") / "run"
+  succeeded(run_here("train.py", *NETWORK, f"--source={runs.fleet}", f"--workdir={workdir}"))
+  return workdir
 
 
 def models_of(scores: dict[str, np.ndarray]) -> dict[str, set[str]]:
@@ -111,10 +124,12 @@ def test_a_host_far_from_its_peers_alarms_though_it_is_calm(runs: Runs, tmp_path
   assert events["contributors"][0][0]["metric"] == "memory"
 
 
-def test_networks_score_what_they_know_and_mixtures_the_rest_in_one_set_of_tables(runs: Runs, tmp_path: Path) -> None:
+def test_networks_score_what_they_know_and_mixtures_the_rest_in_one_set_of_tables(
+  runs: Runs, networks: Path, tmp_path: Path
+) -> None:
   arguments = (f"--source={runs.new}", f"--cold_start={runs.mixtures}")
   folder = tmp_path / "both"
-  succeeded(run_here("score.py", f"--workdir={runs.networks}", *arguments, f"--output={folder}"))
+  succeeded(run_here("score.py", f"--workdir={networks}", *arguments, f"--output={folder}"))
   scores = read_table(folder / "scores.parquet")
   assert models_of(scores) == {"db-1": {"network"}, "web-1": {"network"}, "web-3": {"role_mixture_cold"}}
   by_mixture, own = of_machine(read_table(runs.scores / "scores.parquet"), "web-3"), of_machine(scores, "web-3")
@@ -122,25 +137,26 @@ def test_networks_score_what_they_know_and_mixtures_the_rest_in_one_set_of_table
     np.testing.assert_array_equal(values, own[column], err_msg=column)
   known = fleets.write_fleet(tmp_path / "known", ("db-1", "web-1"))
   alone = tmp_path / "alone"
-  succeeded(run_here("score.py", f"--workdir={runs.networks}", f"--source={known}", f"--output={alone}"))
+  succeeded(run_here("score.py", f"--workdir={networks}", f"--source={known}", f"--output={alone}"))
   np.testing.assert_array_equal(
     of_machine(scores, "web-1")["score"], of_machine(read_table(alone / "scores.parquet"), "web-1")["score"]
   )
   run_id = json.loads((runs.mixtures / "run.json").read_text())["run_id"]
   assert read_cold(folder) == {"web-3": {"role": "web", "group": 0, "run_id": run_id}}
 
-  done = succeeded(run_here("evaluate.py", f"--workdir={runs.networks}", *arguments, f"--scores={folder}"))
+  floors = "--floors=random,pca_error,linear_autoregression"
+  done = succeeded(run_here("evaluate.py", f"--workdir={networks}", *arguments, floors, f"--scores={folder}"))
   assert "web-3: no training rows of its own; its floors are fitted on those of web-1, of its role" in done.stdout
   found = json.loads((folder / "evaluation.json").read_text())["machines"]
   assert set(found) == set(NEW)
   page = tmp_path / "page.html"
-  succeeded(run_here("report.py", f"--workdir={runs.networks}", f"--scores={folder}", f"--output={page}"))
+  succeeded(run_here("report.py", f"--workdir={networks}", f"--scores={folder}", f"--output={page}"))
   assert "role mixture cold" in page.read_text()
 
 
-def test_a_network_that_began_from_a_peers_is_told_apart(runs: Runs, tmp_path: Path) -> None:
+def test_a_network_that_began_from_a_peers_is_told_apart(networks: Path, tmp_path: Path) -> None:
   workdir = tmp_path / "run"
-  shutil.copytree(runs.networks, workdir)
+  shutil.copytree(networks, workdir)
   about = json.loads((workdir / "run.json").read_text())
   about["warm_start_from"] = {"db-1": "db-1", "web-1": "web-9", "web-2": None}
   (workdir / "run.json").write_text(json.dumps(about))
@@ -174,7 +190,7 @@ def test_the_alarms_of_a_new_host_are_recorded_reviewed_and_not_refitted(runs: R
   refused(done, 1, "machine 'web-3' was scored with threshold", "run score.py again")
 
 
-def test_what_cannot_be_scored_is_refused_in_one_line(runs: Runs, tmp_path: Path) -> None:
+def test_what_cannot_be_scored_is_refused_in_one_line(runs: Runs, networks: Path, tmp_path: Path) -> None:
   values = fleets.series(WEB, NUM_TEST, 5, first=fleets.NUM_TRAIN)
 
   def score(source: Path, *more: str, workdir: Path = runs.mixtures) -> fleets.Done:
@@ -185,9 +201,9 @@ def test_what_cannot_be_scored_is_refused_in_one_line(runs: Runs, tmp_path: Path
   few = one_file(tmp_path / "b", "web-8", values[:, :4], WEB[:4])
   refused(score(few), 1, "web-8", "metrics missing that training had: memory")
   usual = one_file(tmp_path / "c", "web-8", values)
-  refused(score(usual, workdir=runs.networks), 1, "'web-8' has no model; trained: db-1, web-1, web-2", "--cold_start")
-  wrong = f"--cold_start={runs.networks}"
-  refused(score(usual, wrong, workdir=runs.networks), 1, "config.model.detector mtad_gat", "role_mixture")
+  refused(score(usual, workdir=networks), 1, "'web-8' has no model; trained: db-1, web-1, web-2", "--cold_start")
+  wrong = f"--cold_start={networks}"
+  refused(score(usual, wrong, workdir=networks), 1, "config.model.detector mtad_gat", "role_mixture")
   refused(run_here("score.py", f"--workdir={runs.mixtures}", wrong), 2, "--cold_start", "--source")
 
   old = tmp_path / "old"  # calibrated before there were roles in it
@@ -221,8 +237,7 @@ def test_the_calibration_of_a_role_of_one_machine_is_that_machines_own(runs: Run
 def test_the_calibration_of_a_role_equals_a_slow_one(runs: Runs) -> None:
   """Rule density and level errors of role web, a row and a component at a time, in the metrics' own units."""
   config = read_config(runs.mixtures)
-  fleet = Path(json.loads((runs.mixtures / "run.json").read_text())["source"])
-  (group,) = prepare_groups(read_fleet_folder(fleet), config)
+  (group,) = prepare_groups(read_fleet_folder(runs.fleet), config)
   model = next(model for model in read_role_models(runs.mixtures) if model.role == "web")
   _, about = read_calibration(runs.mixtures)
   found = roles_from_json(about, "calibration.json")[0, "web"].calibration
