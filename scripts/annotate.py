@@ -43,6 +43,7 @@ from mtad_jax.alerts.records import (
   insert_annotation,
   read_annotations,
   read_book,
+  read_event_roles,
 )
 from mtad_jax.alerts.refit import MIN_ANNOTATIONS
 from mtad_jax.alerts.sheet import read_sheet, to_ms, write_sheet
@@ -194,6 +195,7 @@ def _import(file: str) -> None:
   roles, author = read_roles(FLAGS.workdir), (FLAGS.author or "").strip() or None
   with open_ledger(FLAGS.workdir, create=True) as connection, writing(connection):
     known, now = read_annotations(connection), _now_ms()
+    roles = {**read_event_roles(connection), **roles}
     fresh, num_known = read_sheet(text, file, roles, known, author=author, now_ms=now)
     for annotation in fresh:
       insert_annotation(connection, annotation, now)

@@ -10,6 +10,7 @@ from mtad_jax.alerts.ledger import open_ledger, writing
 from mtad_jax.alerts.recording import (
   check_same_thresholds,
   describe_change,
+  read_cold,
   read_roles,
   read_thresholds,
   series_of,
@@ -38,6 +39,9 @@ def refitted(settings: Settings) -> tuple[dict[str, Any], list[Refit]]:
     raise ValueError(f"{settings.workdir}: detect.threshold {kind} follows the scores: there is no one to refit")
   tables = read_scores(settings.scores / "scores.parquet")
   check_same_thresholds(settings.workdir, settings.scores, calibration, tables)
+  for name in read_cold(settings.scores):  # what its peers share is not refitted by one of them
+    print(f"{name}: no threshold of its own to refit; its role's mixture scored it")
+    del tables[name]
   with open_ledger(settings.workdir) as connection:
     annotations = standing(read_annotations(connection))
   evidence = gather_evidence(

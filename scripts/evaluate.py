@@ -3,6 +3,7 @@
 python scripts/evaluate.py --workdir=DIR [--early_hit_rows=N] [--delay_limit_rows=N]
 python scripts/evaluate.py --workdir=DIR --floors=random,pca_error
 python scripts/evaluate.py --workdir=DIR --source=NEWFILES --scores=DIR
+python scripts/evaluate.py --workdir=DIR --source=NEWFILES --cold_start=MIXTURERUN --scores=DIR
 
 Reads scores.parquet and segments.parquet (in the work directory, or where --scores says), the run's settings
 and its raw data; writes evaluation.json beside the scores and prints a table, the worst machines first.
@@ -16,7 +17,8 @@ from etils import epath
 from program import run
 
 from mtad_jax.config import Config, DetectConfig
-from mtad_jax.data.machine import Machine
+from mtad_jax.data.machine import Machine, Series
+from mtad_jax.detect.judges import peers
 from mtad_jax.evaluate.floors import FLOORS, available_floors, check_floors
 from mtad_jax.evaluate.inputs import common_scores, read_rankings, read_scores, scored_machines
 from mtad_jax.evaluate.promise import promise_figures, promise_line
@@ -41,6 +43,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "prepared datasets, where they h
 _SOURCE = flags.DEFINE_string(
   "source", "", "the fleet folder that score.py --source scored, with --scores its tables"
 )
+run_flags.define_cold_start()
 
 
 # what shapes the events that score.py raises, beside merging and a minimum length, which figures here follow too
@@ -55,15 +58,29 @@ def _settings(config: Config) -> Config:
 
 
 def _machines(opened: run_flags.Run) -> list[Machine]:
-  """Returns the machines that were scored: the run's own, or with --source their new test splits."""
+  """Returns the machines that were scored: the run's own, or with --source their new test splits.
+
+  The training rows, for the floors, are the run's; those of a machine without any are a peer's.
+  """
   machines = run_flags.load_run_machines(opened, _DATA_DIR.value or None, None)
   if not _SOURCE.value:
     return machines
-  trained = {machine.name: machine for machine in machines}
-  return [
-    machine._replace(train=trained[machine.name].train)
-    for machine in run_flags.read_new_files(opened, _SOURCE.value, "ignore")
-  ]
+  trained = {machine.name: machine.train for machine in machines}
+  cold = run_flags.cold_start(opened, _WORKDIR.value, _SOURCE.value)
+  found = run_flags.read_new_files(opened, _SOURCE.value, "ignore", cold)
+  there: dict[str, Series] = trained
+  if cold is not None and cold.run_id != opened.run["run_id"]:
+    run = run_flags.open_workdir(str(cold.workdir))
+    there = {machine.name: machine.train for machine in run_flags.load_run_machines(run, None, None)}
+  result = []
+  for machine in found:
+    rows = trained.get(machine.name)
+    if rows is None and cold is not None:
+      peer = peers(cold, machine)[0]
+      print(f"{machine.name}: no training rows of its own; its floors are fitted on those of {peer}, of its role")
+      rows = there[peer]
+    result.append(machine if rows is None else machine._replace(train=rows))
+  return result
 
 
 def main() -> None:

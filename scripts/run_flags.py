@@ -8,13 +8,14 @@ from absl import flags
 from etils import epath
 from program import UsageError
 
-from mtad_jax.config import Config, freeze
+from mtad_jax.config import Config, Detector, freeze
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
 from mtad_jax.data.fleet import Group, prepare_groups
-from mtad_jax.data.fleet_folder import read_fleet_folder
+from mtad_jax.data.fleet_folder import list_folder, read_fleet_folder
 from mtad_jax.data.load import load_machines
 from mtad_jax.data.machine import Machine, empty_series
+from mtad_jax.detect.judges import ColdStart, cold_preparation, open_cold_start
 from mtad_jax.train.fleet_file import StoredGroup, check_same_data, describe_fleet, read_fleet
 from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json, sweep
 from mtad_jax.train.writer_lock import writer_lock
@@ -111,22 +112,64 @@ def _is_named(machine: Machine) -> bool:
   return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
 
 
-def in_trained_order(run: Run, machine: Machine, source: str, extra: Literal["refuse", "ignore"]) -> Machine:
+def define_cold_start() -> None:
+  """Defines --cold_start=RUNDIR."""
+  flags.DEFINE_string(
+    "cold_start", None, "a run of role mixtures, for machines of --source that have no model in --workdir"
+  )
+
+
+def cold_start(run: Run, workdir: str, source: str | None) -> ColdStart | None:
+  """Returns what scores machines without a model of their own: of --cold_start, or of a run of mixtures itself.
+
+  None where neither is there, or without the flag no machine of `source` needs it.
+
+  Raises:
+    UsageError: --cold_start without new files. ValueError: the run is none of role mixtures, or damaged.
+  """
+  other = flags.FLAGS.cold_start
+  if other and not source:
+    raise UsageError("--cold_start: of new files, whose machines may be new; give --source")
+  if other:
+    there = open_workdir(other)
+    return open_cold_start(other, there.config, there.groups, there.run["run_id"])
+  known = {machine.name for group in run.groups for machine in group.machines}
+  is_mixture = run.config.model.detector is Detector.ROLE_MIXTURE
+  if is_mixture and source and any(name not in known for name in list_folder(source)):
+    return open_cold_start(workdir, run.config, run.groups, run.run["run_id"])
+  return None
+
+
+def in_trained_order(
+  run: Run, machine: Machine, source: str, extra: Literal["refuse", "ignore"], cold: ColdStart | None = None
+) -> Machine:
   """Returns one new machine with its test columns in the trained order.
+
+  Args:
+    cold: what scores a machine that has no model of its own; None: it is refused.
 
   Raises:
     ValueError: it has no model, or breaks the input contract, in one line.
   """
   known = {machine.name: machine for group in run.groups for machine in group.machines}
-  if machine.name not in known:
-    raise ValueError(f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}")
-  preparation = known[machine.name].preparation
+  if machine.name in known:
+    preparation, config = known[machine.name].preparation, run.config
+  elif cold is not None:
+    try:
+      preparation, config = cold_preparation(cold, machine), cold.config
+    except ValueError as error:
+      raise ValueError(f"{source}: {error}") from None
+  else:
+    raise ValueError(
+      f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}; a run of role mixtures can"
+      " score it: --cold_start"
+    )
   columns = check_contract(
     preparation,
     machine.name,
     machine.metrics,
     machine.test,
-    run.config.data,
+    config.data,
     named=_is_named(machine),
     extra=extra,
   ).tolist()
@@ -142,15 +185,17 @@ def in_trained_order(run: Run, machine: Machine, source: str, extra: Literal["re
   )
 
 
-def read_new_files(run: Run, source: str, extra: Literal["refuse", "ignore"]) -> list[Machine]:
+def read_new_files(
+  run: Run, source: str, extra: Literal["refuse", "ignore"], cold: ColdStart | None = None
+) -> list[Machine]:
   """Returns the machines of a fleet folder to be scored, their test columns in the trained order.
 
   Args:
     source: a fleet folder; train/ may be missing, and is not read into the result.
-    extra: what to do with metrics that training did not have.
+    extra: what to do with metrics that training did not have. cold: as `in_trained_order`.
 
   Raises:
     ValueError: a machine without a model, or a broken input contract, in one line.
   """
   machines = read_fleet_folder(source, require_train=False)
-  return [in_trained_order(run, machine, source, extra) for machine in machines]
+  return [in_trained_order(run, machine, source, extra, cold) for machine in machines]

@@ -18,6 +18,7 @@ from etils import epath
 from mtad_jax.alerts.ranges import Range
 from mtad_jax.alerts.records import Change, LedgerEvent, Recording, Span
 from mtad_jax.config import to_dict
+from mtad_jax.detect.tables import COLD_START
 from mtad_jax.evaluate.inputs import ScoreTable, read_scores, read_table
 from mtad_jax.train.workdir import CALIBRATION, FLEET, read_config, read_json
 
@@ -45,6 +46,32 @@ def read_roles(workdir: epath.PathLike) -> dict[str, str]:
     return {machine["name"]: machine["role"] for group in groups for machine in group["machines"]}
   except (KeyError, TypeError) as error:
     raise ValueError(f"{file}: a machine's name or role is missing ({error}); train.py writes it") from None
+
+
+def read_cold(scores: epath.PathLike) -> dict[str, dict[str, Any]]:
+  """Returns {machine: role, group and run_id of the mixture} of the machines that have no model of their own.
+
+  Raises:
+    ValueError: scores.parquet in the folder `scores` is missing or damaged.
+  """
+  path = epath.Path(scores) / "scores.parquet"
+  found = json.loads(_metadata(path).get(COLD_START.encode(), b"{}"))
+  for name, entry in found.items():
+    for field in ("role", "group", "run_id"):
+      if field not in entry:
+        raise ValueError(f"{path}: {COLD_START} of machine {name!r}: field {field!r} is missing; run score.py again")
+  return found
+
+
+def _metadata(path: epath.Path) -> dict[bytes, bytes]:
+  """Returns what a table says of itself; raises ValueError where it is missing or damaged."""
+  if not path.exists():
+    raise ValueError(f"{path}: not found; score.py writes it")
+  with path.open("rb") as opened:
+    try:
+      return pq.read_schema(opened).metadata or {}
+    except pa.ArrowInvalid as error:
+      raise ValueError(f"{path}: not a readable Parquet file ({error})") from None
 
 
 def read_thresholds(workdir: epath.PathLike) -> dict[str, Any]:
@@ -91,6 +118,7 @@ def read_recording(workdir: epath.PathLike, scores: epath.PathLike) -> Recording
   """
   folder = epath.Path(scores)
   calibration, roles = read_thresholds(workdir), read_roles(workdir)
+  roles |= {name: entry["role"] for name, entry in read_cold(folder).items()}
   tables = read_scores(folder / "scores.parquet")
   check_same_thresholds(workdir, folder, calibration, tables)
   series, step_s = series_of(workdir, scores), read_config(workdir).data.sampling_step_s
@@ -106,22 +134,25 @@ def check_same_thresholds(
   calibration: Mapping[str, Any],
   tables: Mapping[str, ScoreTable],
 ) -> None:
-  """Raises ValueError where the scores are of another run or other thresholds than the work directory's."""
+  """Raises ValueError where the scores are of another run or other thresholds than the work directory's.
+
+  The threshold of a machine without a model is that of its role's mixture; of a mixture of another run nothing is
+  known here.
+  """
+  cold = read_cold(folder)
+  of_roles = {(entry["group"], entry["role"]): entry["calibration"] for entry in calibration.get("roles", [])}
   file = epath.Path(workdir) / CALIBRATION
   for name in ("scores.parquet", "events.parquet"):
     path = folder / name
-    if not path.exists():
-      raise ValueError(f"{path}: not found; score.py writes it")
-    with path.open("rb") as opened:
-      try:
-        about = pq.read_schema(opened).metadata or {}
-      except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a readable Parquet file ({error})") from None
-    run_id = about.get(b"run_id", b"").decode()
+    run_id = _metadata(path).get(b"run_id", b"").decode()
     if run_id != calibration["run_id"]:
       raise ValueError(f"{path}: of run {run_id or 'unknown'}, {file} is of {calibration['run_id']}")
   for machine, table in tables.items():
     entry = calibration["machines"].get(machine)
+    if machine in cold:
+      if cold[machine]["run_id"] != calibration["run_id"]:
+        continue
+      entry = of_roles.get((cold[machine]["group"], cold[machine]["role"]))
     if entry is None:
       raise ValueError(f"{folder / 'scores.parquet'}: machine {machine!r} is not in {file}")
     found = table.thresholds["pot"]

@@ -193,6 +193,11 @@ def read_annotations(connection: sqlite3.Connection) -> list[Annotation]:
   ]
 
 
+def read_event_roles(connection: sqlite3.Connection) -> dict[str, str]:
+  """Returns {machine: role} of every event; of machines without a model, no other file of the run has it."""
+  return dict(connection.execute("SELECT machine, role FROM events ORDER BY id"))
+
+
 def read_book(connection: sqlite3.Connection) -> Book:
   """Returns all of the ledger as of one moment."""
   with reading(connection):

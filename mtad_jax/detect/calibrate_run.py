@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from mtad_jax.config import Config, to_dict
+from mtad_jax.config import Config, Detector, to_dict
 from mtad_jax.data.fleet import Group
 from mtad_jax.detect.alive import Alive, alive_line, try_faults
 from mtad_jax.detect.calibration import (
@@ -22,18 +22,23 @@ from mtad_jax.detect.calibration import (
 )
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.pot import describe
+from mtad_jax.detect.role_calibration import RoleCalibration, calibrate_roles, roles_to_json
 from mtad_jax.roles.prior import parse_prior, read_prior_text
-from mtad_jax.roles.role_models import resolve_priors
+from mtad_jax.roles.role_models import read_role_models, resolve_priors
 from mtad_jax.train.fleet_file import StoredGroup
 from mtad_jax.train.workdir import CALIBRATION, CONFIG, PRIOR, read_json
 
 
 class CalibratedRun(NamedTuple):
-  """A run's calibration. alive: what it makes of faults put into the check part. content: of calibration.json."""
+  """A run's calibration. alive: what it makes of faults put into the check part. content: of calibration.json.
+
+  roles: of role mixtures, for machines without a calibration of their own.
+  """
 
   machines: dict[str, MachineCalibration]
   alive: dict[str, Alive]
   content: dict[str, Any]
+  roles: list[RoleCalibration]
 
 
 def calibrate_run(
@@ -58,7 +63,8 @@ def calibrate_run(
   steps = []
   place = epath.Path(workdir) / PRIOR
   text = given_prior if given_prior is not None else read_prior_text(workdir)
-  priors = resolve_priors(groups, parse_prior(text, place), config, place)
+  known_of_metrics = parse_prior(text, place)
+  priors = resolve_priors(groups, known_of_metrics, config, place)
 
   def with_params(blocks: list[tuple[Group, StoredGroup]]) -> Iterator[tuple[Group, Any]]:
     for group, known in blocks:
@@ -76,6 +82,9 @@ def calibrate_run(
     # read again rather than kept: the blocks of a large fleet do not fit together
     for (group, known), step in zip(blocks, steps[-len(blocks) :], strict=True):
       alive.update(try_faults(group, read_params(workdir, config, known, priors, step)[0], found, config))
+  roles: list[RoleCalibration] = []
+  if config.model.detector is Detector.ROLE_MIXTURE:
+    roles = calibrate_roles(groups, read_role_models(workdir), known_of_metrics, config)
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,
@@ -87,8 +96,9 @@ def calibrate_run(
     "machines": {
       name: {**calibration_to_json(entry), "alive": alive[name]._asdict()} for name, entry in found.items()
     },
+    **({"roles": roles_to_json(roles)} if roles else {}),
   }
-  return CalibratedRun(found, alive, content)
+  return CalibratedRun(found, alive, content, roles)
 
 
 def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
@@ -157,7 +167,7 @@ def _sums(checks: list[Check]) -> str:
 
 
 def report_lines(calibrated: CalibratedRun) -> list[str]:
-  """Returns the diagnostics for a person: a line per machine, then the check part of all machines together."""
+  """Returns the diagnostics for a person: a line per machine, the check part of all of them, a line per role."""
   lines = []
   for name, entry in calibrated.machines.items():
     text = (
@@ -170,4 +180,14 @@ def report_lines(calibrated: CalibratedRun) -> list[str]:
   warnings = [entry.warning.check for entry in calibrated.machines.values() if entry.warning is not None]
   if warnings:
     lines.append(f"  warning: {_sums(warnings)}")
-  return [*lines, alive_line(calibrated.alive)]
+  lines.append(alive_line(calibrated.alive))
+  for role in calibrated.roles:
+    told = f"role {role.role}, machines without a model of their own: "
+    if role.calibration is None:
+      lines.append(f"{told}cannot be scored: {role.refused}")
+      continue
+    check = role.calibration.check
+    lines.append(
+      f"{told}{describe(role.calibration.pot)}; check part {check.num_alarm_rows} of {check.num_rows} rows"
+    )
+  return lines

@@ -99,13 +99,13 @@ def calibrate_group(group: Group, params: Any, config: Config) -> dict[str, Mach
   return calibrate_blocks([(group, params)], config)
 
 
-def _run_rows(settings: DetectConfig, step_s: float | None) -> int:
+def quiet_rows(settings: DetectConfig, step_s: float | None) -> int:
   """Returns how many quiet rows part two alarms: more than one fault's smoothed score can be quiet in between."""
   longest = smoothed_rows(settings, step_s)[-1] if settings.rule in SMOOTHED else 1
   return max(RUN_ROWS, longest)
 
 
-def _check(scores: np.ndarray, thresholds: np.ndarray | float, pot: PotFit, run_rows: int) -> Check:
+def try_threshold(scores: np.ndarray, thresholds: np.ndarray | float, pot: PotFit, run_rows: int) -> Check:
   """Returns how the thresholds, one or one a row, do on the scores [N] of the check part."""
   alarms = scores > thresholds
   promised = pot.q * len(scores)
@@ -185,7 +185,7 @@ def calibrate_blocks(
       )
       for k in peers
     }
-    run_rows = _run_rows(settings, step_s)
+    run_rows = quiet_rows(settings, step_s)
     own_scores, fitted_on = by_peer[i], list(by_peer.values())
     pot, threshold, streaming = fit_threshold(
       machine.name, own_scores, fitted_on, step_s, settings, run_rows, critical_rate(settings)
@@ -208,7 +208,7 @@ def calibrate_blocks(
     if rate is not None:
       second = fit_threshold(machine.name, own_scores, fitted_on, step_s, settings, run_rows, rate)
       lower = min(second.value, threshold)
-      warning = WarningLevel(lower, second.pot, _check(checked, lower, second.pot, run_rows))
+      warning = WarningLevel(lower, second.pot, try_threshold(checked, lower, second.pot, run_rows))
     found[machine.name] = MachineCalibration(
       errors=models[i],
       centre=held[i].centre,
@@ -219,7 +219,7 @@ def calibrate_blocks(
       pot=pot,
       num_rows=own_rows,
       pooled=pooled[i],
-      check=_check(checked, thresholds, pot, run_rows),
+      check=try_threshold(checked, thresholds, pot, run_rows),
       warning=warning,
       streaming=streaming,
     )

@@ -4,8 +4,9 @@ Each has one row group per machine, and the schema's version and the run id in t
 """
 
 import contextlib
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-SCHEMA_VERSION = "2"  # 1: without threshold_warning and level; every event was critical
+# 1: without threshold_warning and level, every event was critical. 2: without model
+SCHEMA_VERSION = "3"
+# what scored a row, in the column model; a machine's own network, one that began from another machine of its role,
+# its role's mixture calibrated on its own rows, and the same on those of its peers alone
+NETWORK, ROLE_NETWORK = "network", "role_network"
+ROLE_MIXTURE, ROLE_MIXTURE_COLD = "role_mixture", "role_mixture_cold"
+COLD_START = "cold_start"  # key of the metadata that names machines without a model of their own
 _NAME = pa.string()  # Parquet stores it as a dictionary anyway; Arrow cannot group by one per row group
 _TIME = pa.timestamp("ms")
 
@@ -35,6 +42,7 @@ SCORES = pa.schema(
     ("score_gamma", pa.float64()),
     ("score_raw", pa.float64()),
     ("label", pa.bool_()),
+    ("model", _NAME),
     ("threshold_warning", pa.float64()),
   ]
 )
@@ -63,6 +71,7 @@ EVENTS = pa.schema(
     ("peak", pa.float64()),
     ("contributors", pa.list_(pa.struct([("metric", pa.string()), ("contribution", pa.float64())]))),
     ("level", pa.string()),
+    ("model", pa.string()),
   ]
 )
 SEGMENTS = pa.schema(
@@ -117,11 +126,19 @@ class TableWriter:
 
 
 @contextlib.contextmanager
-def open_tables(folder: epath.PathLike, run_id: str, has_labels: bool) -> Iterator[dict[str, TableWriter]]:
-  """Yields writers by table name; on leaving, all files appear together, or on an error none does."""
+def open_tables(
+  folder: epath.PathLike, run_id: str, has_labels: bool, cold: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[dict[str, TableWriter]]:
+  """Yields writers by table name; on leaving, all files appear together, or on an error none does.
+
+  Args:
+    has_labels: whether scores gets a column for them.
+    cold: what is known of the machines without a model of their own, by name: role, group, and run_id of the
+      mixture; kept in the files' metadata, as no fleet.json has them.
+  """
   target = epath.Path(folder)
   target.mkdir(parents=True, exist_ok=True)
-  about = {"schema_version": SCHEMA_VERSION, "run_id": run_id}
+  about = {"schema_version": SCHEMA_VERSION, "run_id": run_id, **({COLD_START: json.dumps(cold)} if cold else {})}
   mark = uuid.uuid4().hex[:8]
   paths = {name: target / f".{name}.{mark}.parquet" for name in SCHEMAS}
   writers = {}

@@ -24,6 +24,7 @@ class MachineScores(NamedTuple):
   row: [T] int64. times: [T] float64, ms since 1970 (UTC), or None where the data have no timestamps.
   score, threshold: [T] float64, NaN where a row has none. initial: the tail's beginning, or None.
   is_anomaly, valid: [T] bool. label: [T] bool, or None where the data have none.
+  model: what scored it; empty in files of before that was written.
   """
 
   row: np.ndarray
@@ -34,6 +35,7 @@ class MachineScores(NamedTuple):
   is_anomaly: np.ndarray
   valid: np.ndarray
   label: np.ndarray | None
+  model: str = ""
 
 
 class Event(NamedTuple):
@@ -156,11 +158,12 @@ def _read_table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...] =
 def _read_scores(path: Path) -> dict[str, MachineScores]:
   if not path.is_file():
     raise ValueError(f"{path}: there are no scores to report; run scripts/score.py first")
-  table = _read_table(path, _SCORE_COLUMNS, ("label", "threshold_initial"))
+  table = _read_table(path, _SCORE_COLUMNS, ("label", "threshold_initial", "model"))
   columns = {name: _numbers(table, name) for name in ("row", "score", "threshold", "is_anomaly", "valid")}
   optional = {
     name: _numbers(table, name) for name in ("label", "threshold_initial") if name in table.column_names
   }
+  models = table["model"].cast(pa.string()) if "model" in table.column_names else None
   times = _milliseconds(table["timestamp"])
   machines = {}
   for name, index in _rows_by_machine(table["machine"], columns["row"]):
@@ -176,6 +179,7 @@ def _read_scores(path: Path) -> dict[str, MachineScores]:
       is_anomaly=columns["is_anomaly"][index] == 1,
       valid=columns["valid"][index] == 1,
       label=None if np.isnan(label).any() else label == 1,
+      model="" if models is None else _text(models[int(index[0])].as_py()),
     )
   if not machines:
     raise ValueError(f"{path}: no rows; there is nothing to report")

@@ -134,7 +134,8 @@ def _ratio(scores: MachineScores) -> float:
 
 
 def _machines(work: Work) -> str:
-  columns = [tables.Column("machine")] + [
+  several = len({scores.model for scores in work.machines.values()}) > 1
+  columns = [tables.Column("machine"), *([tables.Column("scored by")] if several else [])] + [
     tables.Column(name, numeric=True)
     for name in (
       "rows",
@@ -154,6 +155,7 @@ def _machines(work: Work) -> str:
     rows.append(
       [
         name,
+        *([scores.model.replace("_", " ") or "not known"] if several else []),
         tables.number(len(scores.row)),
         tables.number(int(np.sum(scores.valid))),
         tables.number(int(np.sum(scores.is_anomaly))),

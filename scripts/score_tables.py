@@ -1,0 +1,88 @@
+"""One machine's scored rows into the tables: scores, events, metrics' scores near events, causes of true segments."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtad_jax.config import DetectConfig
+from mtad_jax.data.machine import Machine
+from mtad_jax.detect.calibration import MachineCalibration
+from mtad_jax.detect.events import Event
+from mtad_jax.detect.score_machine import ScoredRows
+from mtad_jax.detect.tables import TableWriter
+from mtad_jax.evaluate.segments import segments_of
+from mtad_jax.explain.event_list import list_events, near_events, rank_segments
+
+
+class Judged(NamedTuple):
+  """One machine scored: its rows, what they were scored with, and by which of `tables.MODELS`."""
+
+  machine: Machine
+  scored: ScoredRows
+  calibration: MachineCalibration
+  model: str
+
+
+def write_machine(
+  writers: dict[str, TableWriter],
+  judged: Judged,
+  metrics: tuple[str, ...],
+  settings: DetectConfig,
+  *,
+  all_rows: bool,
+) -> list[Event]:
+  """Writes one machine's rows to all tables; returns its events.
+
+  Args:
+    metrics: the scored ones. all_rows: the metrics' scores of every row, not only near events.
+  """
+  machine, scored, calibration, model = judged
+  num_rows, times = len(scored.score), machine.test.timestamps
+  names, warning = [machine.name] * num_rows, calibration.warning
+  writers["scores"].write(
+    {
+      "machine": names,
+      "row": np.arange(num_rows),
+      **({} if times is None else {"timestamp": times}),
+      "score": scored.score,
+      "threshold": scored.threshold,
+      "threshold_initial": np.full(num_rows, calibration.initial),
+      "score_ratio": scored.ratio,
+      "is_anomaly": scored.is_anomaly,
+      "valid": scored.valid,
+      **{f"score_{rule}": values for rule, values in scored.by_rule.items()},
+      **({} if machine.labels is None else {"label": machine.labels}),
+      "model": [model] * num_rows,
+      **({} if warning is None else {"threshold_warning": np.full(num_rows, warning.threshold)}),
+    }
+  )
+  events = list_events(machine.name, scored, calibration, metrics, times, settings)
+  if events:
+    columns = {name: [getattr(event, name) for event in events] for name in events[0]._fields}
+    columns["contributors"] = [
+      [{"metric": metric, "contribution": share} for metric, share in event.contributors] for event in events
+    ]
+    writers["events"].write({**columns, "model": [model] * len(events)})
+  near = near_events(events, num_rows, settings.event_margin_rows)
+  rows = np.flatnonzero((near & scored.valid) if not all_rows else np.ones(num_rows, bool))
+  fields = ("forecast", "reconstruction", "expected_low", "expected_high", "actual")
+  writers["metric_scores"].write(
+    {
+      "machine": [machine.name] * (len(rows) * len(metrics)),
+      "row": np.repeat(rows, len(metrics)),
+      "metric": list(metrics) * len(rows),
+      "score": scored.metric_scores[rows].ravel(),
+      **{name: getattr(scored, name)[rows].ravel() for name in fields},
+    }
+  )
+  if machine.labels is not None:
+    segments = segments_of(machine.labels)
+    writers["segments"].write(
+      {
+        "machine": [machine.name] * len(segments),
+        "start_row": segments[:, 0],
+        "end_row": segments[:, 1],
+        "metrics": rank_segments(scored, segments, calibration.usual, metrics),
+      }
+    )
+  return events
