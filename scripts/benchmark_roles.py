@@ -16,7 +16,8 @@ from mtad_jax.data.scaling import fit_scaler
 from mtad_jax.roles.attribution import Scorer, explain_series
 from mtad_jax.roles.fit import fit_roles
 from mtad_jax.roles.prior import know_nothing
-from mtad_jax.roles.role_models import ROLE_MIXTURES, RoleModel, stack_scorers, write_role_models
+from mtad_jax.roles.role_file import ROLE_MIXTURES
+from mtad_jax.roles.role_models import RoleModel, stack_scorers, write_role_models
 
 MACHINES_PER_ROLE = 9  # SMD has 8, 9 and 11
 _WHOLE_ROWS = 1024  # rows of a machine and dispatch, where all rows are scored

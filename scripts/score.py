@@ -34,6 +34,7 @@ from mtad_jax.detect.original_export import write_original
 from mtad_jax.detect.score_machine import score_machines
 from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.explain.event_list import count_events
+from mtad_jax.roles.attribution import Scorer
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -176,7 +177,8 @@ def _score(
     # what a person compares with the expected band is what was there: not clipped, and null where missing
     actual = own_values(preparation, machine.test)[:, list(judge.targets)]
     scored = scored._replace(actual=actual)
-    judged = Judged(machine, scored, calibration, judge.models[i])
+    scorer = Scorer(*[leaf[i] for leaf in judge.params]) if isinstance(judge.params, Scorer) else None
+    judged = Judged(machine, scored, calibration, judge.models[i], split, scorer)
     events = write_machine(writers, judged, metrics, judge.config.detect, all_rows=FLAGS.all_metric_scores)
     if FLAGS.export == "original":
       write_original(folder / "original" / machine.name, scored, metrics)

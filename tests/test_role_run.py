@@ -64,6 +64,8 @@ def test_faults_are_found_and_their_metric_is_named_first(trained):
     found = [e for e in events if e["machine"] == name and e["start_row"] < LABELLED.stop <= e["end_row"] + 20]
     assert found
     assert found[0]["contributors"][0]["metric"] == "cpu"
+    assert found[0]["cause_set"][0] == "cpu"
+    assert len(found[0]["cause_set"]) < len(WEB)
 
 
 def test_evaluation_works_on_it(trained):

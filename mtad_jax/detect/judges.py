@@ -19,7 +19,8 @@ from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.role_calibration import RoleCalibration, roles_from_json
 from mtad_jax.detect.tables import NETWORK, ROLE_MIXTURE, ROLE_MIXTURE_COLD, ROLE_NETWORK
-from mtad_jax.roles.role_models import ROLE_MIXTURES, RoleModel, read_role_models, stack_scorers
+from mtad_jax.roles.role_file import ROLE_MIXTURES
+from mtad_jax.roles.role_models import RoleModel, read_role_models, stack_scorers
 from mtad_jax.roles.role_preparation import role_preparation
 from mtad_jax.train.fleet_file import StoredGroup
 from mtad_jax.train.workdir import CALIBRATION

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-# 1: without threshold_warning and level, every event was critical. 2: without model
+# 1: without threshold_warning and level, every event was critical. 2: without model and cause_set
 SCHEMA_VERSION = "3"
 # what scored a row, in the column model; a machine's own network, one that began from another machine of its role,
 # its role's mixture calibrated on its own rows, and the same on those of its peers alone
@@ -72,6 +72,7 @@ EVENTS = pa.schema(
     ("contributors", pa.list_(pa.struct([("metric", pa.string()), ("contribution", pa.float64())]))),
     ("level", pa.string()),
     ("model", pa.string()),
+    ("cause_set", pa.list_(pa.string())),
   ]
 )
 SEGMENTS = pa.schema(
