@@ -32,7 +32,7 @@ class Judged(NamedTuple):
 
 
 def _cause_set(judged: Judged, event: Event, metrics: tuple[str, ...]) -> list[str] | None:
-  """Returns the fewest metrics that make an event's strongest row unusual under its role's mixture, or None without."""
+  """Returns the fewest metrics that make an event's strongest row unusual under its role's mixture; None without."""
   if judged.scorer is None:
     return None
   strength = np.nansum(judged.scored.metric_scores[event.start_row : event.end_row], axis=1)
