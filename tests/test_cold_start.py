@@ -1,5 +1,6 @@
 """A machine that a run was not trained on: scored by the mixture of its role, and every row says by what."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from mtad_jax.data.scaling import Scaler
 from mtad_jax.detect.calibrate_run import read_calibration
 from mtad_jax.detect.pot import fit_pot
 from mtad_jax.detect.role_calibration import roles_from_json
+from mtad_jax.roles.fit import fit_roles
 from mtad_jax.roles.role_models import read_role_models
 from mtad_jax.roles.role_preparation import role_preparation
 from mtad_jax.train.workdir import read_config
@@ -253,25 +255,33 @@ def test_the_calibration_of_a_role_equals_a_slow_one(runs: Runs) -> None:
   fit, held = [], []
   for values, machine in parts.values():
     window, limit = config.model.window_size, config.data.max_filled_share
-    for rows, place in ((fit, machine.parts.fit), (held, machine.parts.calibration)):
+    fit.append([])
+    held.append([])
+    for rows, place in ((fit[-1], machine.parts.fit), (held[-1], machine.parts.calibration)):
       for row in range(max(place[0], window), place[1]):
         if machine.train.filled[row - window : row + 1].mean() <= limit:
           rows.append(values[row])
-  centre = np.mean(fit, axis=0)
-  np.testing.assert_allclose(found.centre, centre, atol=1e-6)
-  departures = np.abs(np.array(held) - centre)
-  assert found.num_rows == len(held)
+  np.testing.assert_allclose(found.centre, np.concatenate(fit).mean(axis=0), atol=1e-6)
+  # each of the two machines is measured by what the other alone says
+  settings = dataclasses.replace(config.roles, components=(len(model.mixture.log_weights),))
+  others = [np.array(fit[1]), np.array(fit[0])]
+  floors = [model.deviation_floor] * 2
+  mixtures = [fitted.mixture for fitted in fit_roles(["x", "y"], others, floors, settings, config.train.random_seed)]
+  departures = np.concatenate(
+    [np.abs(np.array(own) - other.mean(axis=0)) for own, other in zip(held, others, strict=True)]
+  )
+  assert found.num_rows == len(departures)
   np.testing.assert_allclose(found.errors.level.absolute_mean, departures.mean(axis=0), atol=1e-6)
   np.testing.assert_allclose(found.errors.level.absolute_deviation, departures.std(axis=0), atol=1e-6)
 
   # what the mixture expects of each metric given the others, from the joint normal of each component
   surprise = []
-  for row in held:
+  for row, mixture in [(row, mixture) for own, mixture in zip(held, mixtures, strict=True) for row in own]:
     gaps = []
     for i in range(len(WEB)):
       rest = [j for j in range(len(WEB)) if j != i]
       weights, means = [], []
-      for log_weight, mean, covariance in zip(*model.mixture, strict=True):
+      for log_weight, mean, covariance in zip(*mixture, strict=True):
         inner = covariance[np.ix_(rest, rest)]
         weights.append(np.exp(log_weight) * stats.multivariate_normal.pdf(row[rest], mean[rest], inner))
         pull = covariance[i, rest] @ np.linalg.inv(inner)
@@ -289,7 +299,7 @@ def test_the_calibration_of_a_role_equals_a_slow_one(runs: Runs) -> None:
     np.maximum(0, part - part.mean(axis=0)) / np.maximum(part.std(axis=0), floor) for part in (away, departures)
   )
   sums = np.sort(total, axis=1)[:, -min(config.detect.largest_metrics, len(WEB)) :].sum(axis=1)
-  halves = np.split(sums, 2)  # the two machines, as many rows each
+  halves = np.split(sums, [len(held[0])])
   scores = []
   for own in halves:
     for row in range(len(own)):

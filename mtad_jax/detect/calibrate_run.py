@@ -188,6 +188,7 @@ def report_lines(calibrated: CalibratedRun) -> list[str]:
       continue
     check = role.calibration.check
     lines.append(
-      f"{told}{describe(role.calibration.pot)}; check part {check.num_alarm_rows} of {check.num_rows} rows"
+      f"{told}{describe(role.calibration.pot)}; check part {check.num_alarm_rows} of {check.num_rows} rows;"
+      f" {role.calibration.pooled}"
     )
   return lines

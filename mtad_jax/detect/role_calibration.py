@@ -2,9 +2,12 @@
 
 In: prepared machines, the mixtures fitted on them, what experts know. Out: one `RoleCalibration` a mixture. All
 machines of a role are brought to its scale and measured from one centre, as a machine that nothing is known of will
-be; the error distributions and the threshold are fitted on the calibration parts of all of them together.
+be, and each by a mixture and a centre that it had no part in: a mixture knows the machines it was fitted on better
+than it will ever know a new one. The error distributions and the threshold are fitted on the calibration parts of all
+of them together.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,9 +31,12 @@ from mtad_jax.detect.errors import ErrorModel, fit_error_model, join
 from mtad_jax.detect.held_out import PartErrors, part_errors
 from mtad_jax.detect.pot import PotFit
 from mtad_jax.detect.thresholds import critical_rate, fit_threshold, row_thresholds, warning_rate
+from mtad_jax.roles.fit import fit_roles
 from mtad_jax.roles.prior import Entry, MetricPrior, of_columns, resolve_prior
 from mtad_jax.roles.role_models import RoleModel, stack_scorers
 from mtad_jax.roles.role_preparation import on_role_scale, role_preparation
+
+MAX_FOLDS = 5  # mixtures fitted for the calibration of one, each without its share of the machines
 
 
 class RoleCalibration(NamedTuple):
@@ -77,13 +83,23 @@ def _calibrate(group: Group, model: RoleModel, entries: Sequence[Entry], config:
   members = tuple(on_role_scale(machine, preparation) for machine in group.machines)
   group, columns = group._replace(machines=members), list(group.targets)
   window = config.model.window_size
-  fit = [m.train.values[part_rows(m, "fit", window, config.data)] for m in members]
-  levels = np.concatenate(fit).mean(axis=0, dtype=np.float64)
+  fit = [m.train.values[part_rows(m, "fit", window, config.data)].astype(np.float64) for m in members]
+  levels = np.concatenate(fit).mean(axis=0)
   prior = resolve_prior(entries, model.role, group.metrics, model.scaler, levels)
-  lanes = [(machine.name, model.role, model.scaler) for machine in members]
-  scorers = stack_scorers([model], model.group, lanes, columns, dict.fromkeys(group.names, prior))
-  centres = [levels[columns]] * len(members)
-  measured = part_errors(group, scorers, config, centres, ("calibration", "check"))
+  measured: list[list[PartErrors]] = [[] for _ in members]
+  for lanes, fold in _folds(model, fit, prior, config):
+    own = tuple(members[i] for i in lanes)
+    scorers = stack_scorers(
+      [fold.model],
+      model.group,
+      [(machine.name, model.role, model.scaler) for machine in own],
+      columns,
+      {machine.name: prior for machine in own},
+    )
+    centres = [fold.levels[columns]] * len(own)
+    parts = part_errors(group._replace(machines=own), scorers, config, centres, ("calibration", "check"))
+    for i, found in zip(lanes, parts, strict=True):
+      measured[i] = found
   held = [(machine, own, check) for machine, (own, check) in zip(members, measured, strict=True) if len(own.rows)]
   if not held:
     raise ValueError(f"role {model.role}: no calibration rows on any of its {len(members)} machines")
@@ -114,11 +130,43 @@ def _calibrate(group: Group, model: RoleModel, entries: Sequence[Entry], config:
     threshold=threshold,
     pot=pot,
     num_rows=sum(len(scores) for scores in series),
-    pooled=f"all over {len(held)} machines of role {model.role}",
+    pooled=f"all over {len(held)} machines of role {model.role}, each scored by a mixture fitted without it"
+    if len(members) > 1
+    else f"of one machine of role {model.role}: how much its peers will differ is not known",
     check=_try(checked, thresholds, pot, run_rows),
     warning=warning,
     streaming=streaming,
   )
+
+
+class _Fold(NamedTuple):
+  """What is known of a role from some of its machines: the mixture, and the metrics' means [F]."""
+
+  model: RoleModel
+  levels: np.ndarray
+
+
+def _folds(
+  model: RoleModel, fit: Sequence[np.ndarray], prior: MetricPrior, config: Config
+) -> list[tuple[range, _Fold]]:
+  """Returns (machines left out, what the others say) for shares that leave out each once; one machine has no others.
+
+  Args:
+    fit: the machines' fit rows [N, F], the role's scale.
+  """
+  num_folds = min(MAX_FOLDS, len(fit))
+  if num_folds < 2:
+    return [(range(1), _Fold(model, fit[0].mean(axis=0)))]
+  shares = [range(first, len(fit), num_folds) for first in range(num_folds)]
+  rows = [np.concatenate([own for i, own in enumerate(fit) if i not in share]) for share in shares]
+  known = [np.where(prior.is_ignored[None, :], 0.0, values) for values in rows]
+  settings = dataclasses.replace(config.roles, components=(len(model.mixture.log_weights),))
+  names, floors = [model.role] * num_folds, [model.deviation_floor] * num_folds
+  fitted = fit_roles(names, known, floors, settings, config.train.random_seed)
+  return [
+    (share, _Fold(model._replace(mixture=found.mixture), values.mean(axis=0)))
+    for share, found, values in zip(shares, fitted, rows, strict=True)
+  ]
 
 
 def _score(
