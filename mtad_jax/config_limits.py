@@ -138,8 +138,6 @@ def check_limits(config: Any) -> None:
     value = _lookup(config, path)
     if value not in choices:
       raise ValueError(f"config.{path}: {value!r} is not allowed; choose one of {', '.join(choices)}")
-  if config.detect.rule == "density" and config.model.detector != "role_mixture":
-    raise ValueError("config.detect.rule: density is a role mixture's: it wants config.model.detector=role_mixture")
   if config.detect.warning != "off" and config.detect.threshold in ("spot", "dspot"):
     raise ValueError(
       f"config.detect.warning: {config.detect.warning!r} needs a threshold that stays: pot or conformal, not"

@@ -114,7 +114,7 @@ def some_errors(num_rows=500, seed=0):
 def test_a_network_has_no_density():
   errors = some_errors()
   nothing = np.zeros((500, 3), bool)
-  with pytest.raises(ValueError, match="rule density: there is no mixture of the role"):
+  with pytest.raises(ValueError, match="rule density: there is no mixture of the role in this calibration"):
     metric_scores(errors, fit_error_model(errors), nothing, ScoringRule.DENSITY, DetectConfig(), 1e-4)
 
 

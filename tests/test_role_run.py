@@ -153,7 +153,5 @@ def test_what_does_not_go_together_is_refused(trained, tmp_path):
   run = f"--workdir={tmp_path / 'run'}"
   source = f"--source={trained.fleet}"
   refused(run_here("train.py", *ROLES, source, run, f"--warm_start={trained.workdir}"), 2, "--warm_start")
-  density = (fleets.CONFIG, "--config.detect.rule=density")
-  refused(run_here("train.py", *density, source, run), 2, "it wants config.model.detector=role_mixture")
   many = (*FEW, "--config.roles.components=(500,)")
   refused(run_here("train.py", *many, source, run), 1, "role db: ", "fewer than the fewest components")

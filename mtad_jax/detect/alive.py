@@ -15,6 +15,7 @@ from mtad_jax.data.fleet import Group, PreparedMachine, machine_id, part_rows
 from mtad_jax.detect.calibration import MachineCalibration, step_seconds
 from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.held_out import part_errors
+from mtad_jax.detect.residual_mixture import with_density
 from mtad_jax.detect.thresholds import row_thresholds
 from mtad_jax.roles.prior import BOTH, MetricPrior, of_columns
 
@@ -87,17 +88,20 @@ def try_faults(
   found = {}
   for (machine, faults), (part,) in zip(made, measured, strict=True):
     calibration = calibrations[machine.name]
+    errors, prior = part.errors, of_columns(calibration.prior, group.targets)
+    if calibration.residual is not None:
+      errors = with_density(errors, calibration.residual, prior)
     by_metric = metric_scores(
-      part.errors,
+      errors,
       calibration.errors,
       part.filled,
       settings.rule,
       settings,
       config.model.variance_floor,
-      of_columns(calibration.prior, group.targets),
+      prior,
     )
     step_s = step_seconds(machine, config)
-    scores = row_scores(by_metric, part.rows, settings.rule, settings, step_s, part.errors.surprise)
+    scores = row_scores(by_metric, part.rows, settings.rule, settings, step_s, errors.surprise)
     alarms = part.rows[scores > row_thresholds(calibration.threshold, calibration.streaming, scores)]
     injected, detected = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
     for fault in faults:

@@ -22,7 +22,9 @@ from mtad_jax.detect.calibration import (
 )
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.pot import describe
+from mtad_jax.detect.residual_mixture import ResidualDensity, mixture_from_json, mixture_to_json
 from mtad_jax.detect.role_calibration import RoleCalibration, calibrate_roles, roles_to_json
+from mtad_jax.roles.mixture import Mixture
 from mtad_jax.roles.prior import parse_prior, read_prior_text
 from mtad_jax.roles.role_models import read_role_models, resolve_priors
 from mtad_jax.train.fleet_file import StoredGroup
@@ -85,6 +87,9 @@ def calibrate_run(
   roles: list[RoleCalibration] = []
   if config.model.detector is Detector.ROLE_MIXTURE:
     roles = calibrate_roles(groups, read_role_models(workdir), known_of_metrics, config)
+  residuals = [entry.residual.mixture for entry in found.values() if entry.residual is not None]
+  mixtures = list({id(mixture): mixture for mixture in residuals}.values())  # one a role, shared by its machines
+  numbers = {id(mixture): number for number, mixture in enumerate(mixtures)}
   content: dict[str, Any] = {
     "run_id": run_id,
     "checkpoint_steps": steps,
@@ -94,11 +99,31 @@ def calibrate_run(
     "excluded": list(excluded),
     "prior": text,
     "machines": {
-      name: {**calibration_to_json(entry), "alive": alive[name]._asdict()} for name, entry in found.items()
+      name: {
+        **calibration_to_json(entry),
+        **({} if entry.residual is None else {"residual": _residual_to_json(entry.residual, numbers)}),
+        "alive": alive[name]._asdict(),
+      }
+      for name, entry in found.items()
     },
+    **({"residual_mixtures": [mixture_to_json(mixture) for mixture in mixtures]} if mixtures else {}),
     **({"roles": roles_to_json(roles)} if roles else {}),
   }
   return CalibratedRun(found, alive, content, roles)
+
+
+def _residual_to_json(density: ResidualDensity, numbers: dict[int, int]) -> dict[str, Any]:
+  return {"mixture": numbers[id(density.mixture)], "deviations": density.deviations.tolist()}
+
+
+def _with_residual(
+  calibration: MachineCalibration, entry: dict[str, Any], mixtures: list[Mixture]
+) -> MachineCalibration:
+  stored = entry.get("residual")
+  if stored is None:
+    return calibration
+  density = ResidualDensity(np.array(stored["deviations"], np.float64), mixtures[stored["mixture"]])
+  return calibration._replace(residual=density)
 
 
 def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibration], dict[str, Any]]:
@@ -114,14 +139,18 @@ def read_calibration(workdir: epath.PathLike) -> tuple[dict[str, MachineCalibrat
   if not isinstance(entries, dict):
     raise ValueError(f"{file}: field 'machines' is no table of machines; calibrate.py writes it")
   machines = {}
+  try:
+    mixtures = [mixture_from_json(values) for values in content.pop("residual_mixtures", [])]
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{file}: field 'residual_mixtures': {error}; calibrate.py writes it") from None
   for name, entry in entries.items():
     try:
-      machines[name] = calibration_from_json(entry)
+      machines[name] = _with_residual(calibration_from_json(entry), entry, mixtures)
     except KeyError as error:
       raise ValueError(
         f"{file}: machine {name!r}: field {error} is missing; calibrate.py writes it"
       ) from None
-    except (TypeError, ValueError, AttributeError) as error:  # another type, or a field inside a fit
+    except (TypeError, ValueError, AttributeError, IndexError) as error:  # another type, or a field inside a fit
       raise ValueError(f"{file}: machine {name!r}: {error}; calibrate.py writes it") from None
   return machines, content
 

@@ -5,7 +5,7 @@ or a row that chose the best state; on the check part nothing is fitted at all.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,9 @@ from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join, model_from_json, model_to_json
-from mtad_jax.detect.held_out import HeldOut, measure_errors
+from mtad_jax.detect.held_out import HeldOut, PartErrors, measure_errors
 from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters
+from mtad_jax.detect.residual_mixture import ResidualDensity, fit_residuals, with_density
 from mtad_jax.detect.spot import StreamSettings, stream_from_json, stream_to_json
 from mtad_jax.detect.thresholds import (
   Streaming,
@@ -72,6 +73,7 @@ class MachineCalibration(NamedTuple):
   from. prior: of its F metrics. usual: [F'] mean metric score on calibration rows. threshold: alarm above it.
   initial: POT's initial quantile. num_rows: calibration rows of its own. pooled: what was pooled over the role.
   warning: None where no warnings are asked for.
+  residual: the mixture of the network's errors, where the rule is density; calibration.json has it once a role.
   streaming: where the threshold follows the scores; `threshold` and `initial` are then those it begins with.
   """
 
@@ -87,6 +89,7 @@ class MachineCalibration(NamedTuple):
   check: Check
   warning: WarningLevel | None = None
   streaming: Streaming | None = None
+  residual: ResidualDensity | None = None
 
 
 def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
@@ -150,6 +153,7 @@ def calibrate_blocks(
     ]
     held += measure_errors(group, params, config)
   roles = [machine.role for machine in machines]
+  densities, held = _with_densities(machines, held, [of_columns(prior, targets) for prior in known], config)
   models, scores, pooled = [], [], []
   for i, machine in enumerate(machines):
     own = held[i].num_rows >= MIN_OWN_ROWS
@@ -222,8 +226,28 @@ def calibrate_blocks(
       check=try_threshold(checked, thresholds, pot, run_rows),
       warning=warning,
       streaming=streaming,
+      residual=densities[i],
     )
   return found
+
+
+def _with_densities(
+  machines: Sequence[PreparedMachine], held: Sequence[HeldOut], priors: Sequence[MetricPrior], config: Config
+) -> tuple[list[ResidualDensity | None], list[HeldOut]]:
+  """Returns each machine's density of the network's errors, and its errors with it; where one is asked for."""
+  validation = [each.validation.errors for each in held if each.validation is not None]
+  if len(validation) < len(held):
+    return [None] * len(held), list(held)
+  names, roles = [machine.name for machine in machines], [machine.role for machine in machines]
+  densities = fit_residuals(names, roles, validation, config)
+
+  def told(part: PartErrors, i: int) -> PartErrors:
+    return part._replace(errors=with_density(part.errors, densities[i], priors[i]))
+
+  return list(densities), [
+    each._replace(calibration=told(each.calibration, i), check=told(each.check, i), validation=None)
+    for i, each in enumerate(held)
+  ]
 
 
 def _plain(values: Any) -> dict[str, Any]:

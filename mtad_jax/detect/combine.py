@@ -7,8 +7,9 @@ below by 0, so that a row's score over its threshold has a meaning.
 - joint (default): u_f + u_r + u_l, u_l that of the level, the distance from the fit part's mean. A row's score is the
   sum over its K largest metrics (faults touch few of them; noise touches all), averaged with those of the rows
   before it over several lengths, as faults last.
-- density, of a role's mixture alone: the row's -log p(x) above the least it can be, averaged likewise; a metric's
-  score is its surprise given the other metrics (`roles/attribution.py`).
+- density, of a role's mixture, on the rows themselves or on a network's errors (`residual_mixture.py`): the row's
+  -log p(x) above the least it can be, averaged likewise; a metric's score is its surprise given the other metrics
+  (`roles/attribution.py`).
 The others sum over all metrics, and look at no other row:
 - standardised: (1 - w) u_f + w u_r.
 - surprise: (1 - w) r(z_f) + w r(z_r), r the two-sided tail surprise -log(2 min(Phi, 1 - Phi)); z_f the forecast
@@ -97,7 +98,7 @@ def metric_scores(
   errors = _without_harmless(errors, known.direction)
   if rule is ScoringRule.DENSITY:
     if errors.attribution is None:
-      raise ValueError("rule density: there is no mixture of the role; config.model.detector is role_mixture then")
+      raise ValueError("rule density: there is no mixture of the role in this calibration; run calibrate.py")
     return np.where(silent, 0.0, errors.attribution)
   if rule is ScoringRule.JOINT:
     total = _joint(errors, model, floor)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import Config
+from mtad_jax.config import Config, Detector, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
 from mtad_jax.detect.errors import Errors, find_errors, take_rows
 from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
@@ -23,11 +23,15 @@ class PartErrors(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-  """One machine's `fit_centre`, and its errors on its calibration and check parts."""
+  """One machine's `fit_centre`, and its errors on its calibration and check parts.
+
+  validation: where a mixture of the network's errors is to be fitted; else None.
+  """
 
   centre: np.ndarray
   calibration: PartErrors
   check: PartErrors
+  validation: PartErrors | None = None
 
   @property
   def num_rows(self) -> int:
@@ -71,5 +75,10 @@ def part_errors(
 def measure_errors(group: Group, params: Any, config: Config) -> list[HeldOut]:
   """Returns each machine's errors under its parameters [M, ...], on all devices of this process."""
   centres = [fit_centre(machine, list(group.targets), config) for machine in group.machines]
-  found = part_errors(group, params, config, centres, ("calibration", "check"))
-  return [HeldOut(centre, *own) for centre, own in zip(centres, found, strict=True)]
+  parts = ["calibration", "check"]
+  if config.detect.rule is ScoringRule.DENSITY and config.model.detector is Detector.MTAD_GAT:
+    parts = ["validation", *parts]
+  found = part_errors(group, params, config, centres, parts)
+  return [
+    HeldOut(centre, **dict(zip(parts, own, strict=True))) for centre, own in zip(centres, found, strict=True)
+  ]

@@ -12,6 +12,7 @@ from mtad_jax.data.windows import usable_targets
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import find_errors
+from mtad_jax.detect.residual_mixture import with_density
 from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs, expect_constants
 from mtad_jax.detect.thresholds import row_thresholds
 from mtad_jax.roles.prior import of_columns
@@ -84,6 +85,8 @@ def score_rows(
   )
   errors = find_errors(actual, outputs, calibration.centre)
   prior = of_columns(calibration.prior, targets)
+  if calibration.residual is not None:
+    errors = with_density(errors, calibration.residual, prior)
   by_rule = {}
   for rule in ScoringRule:
     if rule is ScoringRule.DENSITY and errors.surprise is None:
