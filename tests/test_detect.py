@@ -18,9 +18,8 @@ from mtad_jax.detect import spot
 from mtad_jax.detect.calibration import (
   calibrate_blocks,
   calibrate_group,
-  calibration_from_json,
-  calibration_to_json,
 )
+from mtad_jax.detect.calibration_json import calibration_from_json, calibration_to_json
 from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows, tail_surprise
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments, find_errors, fit_error_model
 from mtad_jax.detect.row_outputs import RowOutputs, compute_row_outputs

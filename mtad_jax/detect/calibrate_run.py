@@ -17,9 +17,8 @@ from mtad_jax.detect.calibration import (
   Tried,
   WarningLevel,
   calibrate_blocks,
-  calibration_from_json,
-  calibration_to_json,
 )
+from mtad_jax.detect.calibration_json import calibration_from_json, calibration_to_json
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.pot import describe
 from mtad_jax.detect.residual_mixture import ResidualDensity, mixture_from_json, mixture_to_json

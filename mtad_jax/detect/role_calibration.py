@@ -20,12 +20,11 @@ from mtad_jax.detect.calibration import (
   Check,
   MachineCalibration,
   WarningLevel,
-  calibration_from_json,
-  calibration_to_json,
   quiet_rows,
   step_seconds,
   try_threshold,
 )
+from mtad_jax.detect.calibration_json import calibration_from_json, calibration_to_json
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join
 from mtad_jax.detect.held_out import PartErrors, part_errors
