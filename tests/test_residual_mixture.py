@@ -4,6 +4,7 @@ import json
 import shutil
 
 import fleets
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +15,96 @@ from mtad_jax.config import Config, DetectConfig, RolesConfig, ScoringRule
 from mtad_jax.detect.combine import metric_scores
 from mtad_jax.detect.errors import Errors, fit_error_model
 from mtad_jax.detect.residual_mixture import VARIES, fit_residuals, with_density
-from mtad_jax.roles.prior import UP, know_nothing
+from mtad_jax.detect.residual_scorer import judge_series, make_residual_scorer
+from mtad_jax.roles.mixture import Mixture
+from mtad_jax.roles.prior import UP, MetricPrior, know_nothing
 
 CONFIG = Config(roles=RolesConfig(components=(1,), search_rows=2000), detect=DetectConfig(rule=ScoringRule.DENSITY))
+
+
+def mixture_of(num_components=2, size=4, seed=0):
+  rng = np.random.default_rng(seed)
+  roots = rng.normal(size=(num_components, size, size)) * 0.4
+  covariances = roots @ np.swapaxes(roots, 1, 2) + np.eye(size) * 0.3
+  weights = np.log(np.arange(1, num_components + 1) / np.arange(1, num_components + 1).sum())
+  return Mixture(weights, rng.normal(size=(num_components, size)) * 0.5, covariances)
+
+
+def judge(mixture, rows, prior=None, num_metrics=2, batch_rows=16):
+  size = rows.shape[1]
+  known = know_nothing(num_metrics) if prior is None else prior
+  scorer = make_residual_scorer(mixture, np.ones(size), np.full(size, VARIES), known)
+  return judge_series(jax.tree.map(lambda leaf: np.asarray(leaf)[None], scorer), [rows], batch_rows)[0]
+
+
+def slow(mixture, row, block):
+  """Returns (surprise, the block's attribution), one component at a time, by partitioned covariances."""
+  rest = [i for i in range(len(row)) if i not in block]
+  joint, bound, terms, without, of_others = [], [], [], [], []
+  for log_weight, mean, covariance in zip(*mixture, strict=True):
+    joint.append(log_weight + stats.multivariate_normal(mean, covariance).logpdf(row))
+    bound.append(log_weight + stats.multivariate_normal(mean, covariance).logpdf(mean))
+    outer = stats.multivariate_normal(mean[rest], covariance[np.ix_(rest, rest)])
+    across = covariance[np.ix_(block, rest)] @ np.linalg.inv(covariance[np.ix_(rest, rest)])
+    gap = row[block] - mean[block] - across @ (row[rest] - mean[rest])
+    inner = covariance[np.ix_(block, block)] - across @ covariance[np.ix_(rest, block)]
+    without.append(log_weight + outer.logpdf(row[rest]))
+    of_others.append(log_weight + outer.logpdf(mean[rest]))
+    terms.append(stats.chi2(len(block)).logsf(gap @ np.linalg.solve(inner, gap)))
+  whole = np.logaddexp.reduce(without)
+  attribution = -np.logaddexp.reduce(np.array(without) - whole + np.array(terms))
+  if np.logaddexp.reduce(of_others) - whole > stats.chi2.ppf(0.999, len(rest)) / 2:
+    alone = []
+    for log_weight, mean, covariance in zip(*mixture, strict=True):
+      away = row[block] - mean[block]
+      distance = away @ np.linalg.solve(covariance[np.ix_(block, block)], away)
+      alone.append(log_weight + stats.chi2(len(block)).logsf(distance))
+    attribution = min(attribution, -np.logaddexp.reduce(alone))
+  return np.logaddexp.reduce(bound) - np.logaddexp.reduce(joint), attribution
+
+
+@pytest.mark.parametrize("num_metrics", [2, 4])  # of 4 columns: two of each, or one
+def test_scores_equal_a_slow_reference(num_metrics):
+  mixture = mixture_of()
+  rows = np.random.default_rng(1).normal(size=(40, 4)) * np.where(np.arange(40) % 4 == 0, 5, 1)[:, None]
+  found = judge(mixture, rows, num_metrics=num_metrics)
+  for row, surprise, attribution in zip(rows, *found, strict=True):
+    for metric in range(num_metrics):
+      wanted = slow(mixture, row, list(range(metric, 4, num_metrics)))
+      np.testing.assert_allclose((surprise, attribution[metric]), wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_a_row_alone_scores_to_the_bit_as_among_all_and_one_without_errors_has_none():
+  rows = np.random.default_rng(2).normal(size=(50, 4))
+  rows[7] = np.nan
+  whole = judge(mixture_of(), rows)
+  assert np.isnan(whole.surprise[7])
+  assert np.isnan(whole.attribution[7]).all()
+  for number in (0, 8, 49):
+    alone = judge(mixture_of(), rows[number : number + 1])
+    assert alone.surprise[0] == whole.surprise[number]
+    np.testing.assert_array_equal(alone.attribution[0], whole.attribution[number])
+
+
+def test_what_is_ignored_is_integrated_out_both_errors_of_it():
+  mixture, rows = mixture_of(), np.random.default_rng(3).normal(size=(20, 4))
+  prior = MetricPrior(np.zeros(2), np.array([False, True]), np.zeros(2, int))
+  found = judge(mixture, rows, prior)
+  assert (found.attribution[:, 1] == 0).all()
+  moved = rows + np.array([0, 100.0, 0, -100.0])[None, :]
+  np.testing.assert_array_equal(judge(mixture, moved, prior).surprise, found.surprise)
+  keep = [0, 2]
+  marginal = Mixture(mixture.log_weights, mixture.means[:, keep], mixture.covariances[:, keep][:, :, keep])
+  np.testing.assert_allclose(found.surprise, judge(marginal, rows[:, keep], num_metrics=1).surprise, atol=1e-9)
+
+
+def test_a_departure_the_way_that_does_not_matter_is_none():
+  mixture = Mixture(np.zeros(1), np.zeros((1, 4)), np.eye(4)[None])
+  prior = MetricPrior(np.zeros(2), np.zeros(2, bool), np.array([UP, 0]))
+  rows = np.array([[-9.0, 0, -9, 0], [9.0, 0, 9, 0], [0, -9.0, 0, -9]])
+  found = judge(mixture, rows, prior)
+  np.testing.assert_allclose(found.surprise, [0, 81, 81], atol=1e-9)
+  np.testing.assert_allclose(found.attribution, [[0, 0], [81, 0], [0, 81]], atol=1e-9)
 
 
 def follow(num_rows: int, seed: int) -> Errors:

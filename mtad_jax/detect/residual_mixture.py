@@ -8,11 +8,12 @@ on the validation part: on the fit part errors are too small, and on the calibra
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mtad_jax.config import Config
 from mtad_jax.detect.errors import Errors
-from mtad_jax.roles.attribution import explain_series, make_scorer
+from mtad_jax.detect.residual_scorer import judge_series, make_residual_scorer
 from mtad_jax.roles.fit import fit_roles
 from mtad_jax.roles.mixture import Mixture
 from mtad_jax.roles.prior import MetricPrior
@@ -65,33 +66,14 @@ def fit_residuals(
 def with_density(errors: Errors, density: ResidualDensity, prior: MetricPrior) -> Errors:
   """Returns the errors with the mixture's surprise [T] and attribution [T, F'], NaN where a row has no window.
 
-  A metric is as surprising as the more surprising of its two errors: what one of them cannot see the other may.
-
   Args:
     prior: what is known of the F' metrics.
   """
   columns = residual_columns(errors)
-  num_parts = columns.shape[1] // errors.level.shape[1]
-  twice = MetricPrior(*[np.tile(values, num_parts) for values in prior])
-  num_components, num_columns = density.mixture.means.shape
-  scorer = make_scorer(
-    density.mixture,
-    num_components,
-    1 / density.deviations,
-    np.zeros(num_columns),
-    twice,
-    range(num_columns),
-    np.full(num_columns, VARIES),
-  )
-  stacked = type(scorer)(*[np.asarray(values)[None] for values in scorer])
-  there = np.isfinite(columns).all(axis=1)
-  surprise = np.full(len(columns), np.nan)
-  attribution = np.full(errors.level.shape, np.nan)
-  if there.any():
-    found = explain_series(stacked, [columns[there]], _BATCH_ROWS)[0]
-    surprise[there] = found.surprise
-    attribution[there] = np.max(np.split(found.attribution, num_parts, axis=1), axis=0)
-  return errors._replace(surprise=surprise, attribution=attribution)
+  scorer = make_residual_scorer(density.mixture, density.deviations, np.full(columns.shape[1], VARIES), prior)
+  stacked = jax.tree.map(lambda values: np.asarray(values)[None], scorer)
+  found = judge_series(stacked, [columns], _BATCH_ROWS)[0]
+  return errors._replace(surprise=found.surprise, attribution=found.attribution)
 
 
 def mixture_to_json(mixture: Mixture) -> dict[str, Any]:

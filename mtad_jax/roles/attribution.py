@@ -7,7 +7,7 @@ machine; float64, callers enter `jax.enable_x64(True)`.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from mtad_jax.roles.mixture import LOG_TWO_PI, Array, Mixture
 from mtad_jax.roles.prior import DOWN, UP, MetricPrior
 
 LOG_TWO = float(np.log(2.0))
-_NORMAL_CONTEXT = 0.999  # share of normal rows whose other metrics count as usual; see `explain_rows`
+NORMAL_CONTEXT = 0.999  # share of normal rows whose other metrics count as usual; see `explain_rows`
 
 
 class Scorer(NamedTuple):
@@ -102,7 +102,7 @@ def make_scorer(
     is_ignored=prior.is_ignored,
     direction=prior.direction,
     targets=np.array(targets, np.int64),
-    context_limit=np.asarray(stats.chi2.ppf(_NORMAL_CONTEXT, max(int(counts.sum()) - 1, 1)) / 2),
+    context_limit=np.asarray(stats.chi2.ppf(NORMAL_CONTEXT, max(int(counts.sum()) - 1, 1)) / 2),
   )
 
 
@@ -189,28 +189,32 @@ def explain_rows(scorer: Scorer, rows: jax.Array) -> Explained:
 
 
 @lru_cache(maxsize=8)
-def _make_explain() -> Callable[[Scorer, jax.Array], Explained]:
-  return jax.jit(jax.vmap(explain_rows))
+def _make_explain(explain: Callable[..., Any]) -> Callable[..., Any]:
+  return jax.jit(jax.vmap(explain))
 
 
-def explain_series(scorers: Scorer, series: Sequence[np.ndarray], batch_rows: int) -> list[Explained]:
+def explain_series(
+  scorers: Any, series: Sequence[np.ndarray], batch_rows: int, explain: Callable[..., Any] = explain_rows
+) -> list[Any]:
   """Returns what the mixtures say of every row of every machine, in NumPy.
 
   Args:
     scorers: stacked, [M, ...]. series: M arrays [T_i, F], own scaled units.
     batch_rows: of a machine and dispatch; the batches' shape does not depend on the lengths.
+    explain: of one machine's scorer and rows, a NamedTuple of arrays of which each has the rows first.
   """
   longest = max(len(x) for x in series)
   num_batches = max(1, -(-longest // batch_rows))
   values = np.zeros((len(series), num_batches * batch_rows, series[0].shape[1]))
   for i, x in enumerate(series):
     values[i, : len(x)] = x
-  explain = _make_explain()
+  compiled = _make_explain(explain)
   with jax.enable_x64(True):
     on_device = jax.tree.map(jnp.asarray, scorers)
     batches = [
-      jax.tree.map(np.asarray, explain(on_device, jnp.asarray(values[:, first : first + batch_rows])))
+      jax.tree.map(np.asarray, compiled(on_device, jnp.asarray(values[:, first : first + batch_rows])))
       for first in range(0, values.shape[1], batch_rows)
     ]
-  whole = Explained(*[np.concatenate(parts, axis=1) for parts in zip(*batches, strict=True)])
-  return [Explained(*[part[i, : len(x)] for part in whole]) for i, x in enumerate(series)]
+  kind = type(batches[0])
+  whole = kind(*[np.concatenate(parts, axis=1) for parts in zip(*batches, strict=True)])
+  return [kind(*[part[i, : len(x)] for part in whole]) for i, x in enumerate(series)]
