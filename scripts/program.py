@@ -71,7 +71,7 @@ def run(main: Callable[..., int | None], *, takes_words: bool = False) -> None:
   Args:
     takes_words: `main` is given the words of the command line that are no flags, wherever they stand among them.
   """
-  flags.FLAGS.set_gnu_getopt(takes_words)
+  flags.FLAGS.set_gnu_getopt(True)  # a stray word must not hide the flags behind it
 
   def guarded(arguments: Sequence[str]) -> int:
     if len(arguments) > 1 and not takes_words:
