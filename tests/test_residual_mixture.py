@@ -184,6 +184,7 @@ def test_a_machine_without_validation_errors_is_named():
     fit(errors)
 
 
+@pytest.mark.slow
 def test_the_commands_find_the_fault_and_name_its_metric(tmp_path):
   fleet = fleets.write_fleet(tmp_path / "fleet")
   run = tmp_path / "run"
