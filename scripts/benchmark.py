@@ -20,7 +20,7 @@ import run_flags
 from absl import flags
 from program import UsageError, run
 
-from mtad_jax.config import Attention
+from mtad_jax.config_choices import Attention
 from mtad_jax.train import processes
 from mtad_jax.train.run_file import written_by
 

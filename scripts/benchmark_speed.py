@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from benchmark_protocol import Process
 
-from mtad_jax.config import Attention, Config, to_dict
+from mtad_jax.config import Config, to_dict
+from mtad_jax.config_choices import Attention
 
 SIDES = ("jax", "torch", "torch_factored")
 SCRIPTS = Path(__file__).resolve().parent

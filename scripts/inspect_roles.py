@@ -7,7 +7,8 @@ from etils import epath
 from inspect_lines import columns, number, size
 from run_flags import Run
 
-from mtad_jax.config import Config, Detector
+from mtad_jax.config import Config
+from mtad_jax.config_choices import Detector
 from mtad_jax.roles.role_file import ROLE_MIXTURES, StoredRole, read_role_file
 
 MAX_MACHINES = 8  # of a role, named

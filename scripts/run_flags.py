@@ -8,7 +8,8 @@ from absl import flags
 from etils import epath
 from program import UsageError
 
-from mtad_jax.config import Config, Detector, freeze
+from mtad_jax.config import Config, freeze
+from mtad_jax.config_choices import Detector
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
 from mtad_jax.data.fleet import Group, prepare_groups

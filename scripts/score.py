@@ -23,7 +23,8 @@ from etils import epath
 from program import UsageError, run
 from score_tables import Judged, write_machine
 
-from mtad_jax.config import Config, RunMode
+from mtad_jax.config import Config
+from mtad_jax.config_choices import RunMode
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.machine import Machine, Series
 from mtad_jax.data.preparation import Preparation, PreparedSplit, apply_preparation, own_values

@@ -23,7 +23,8 @@ from absl import flags
 from etils import epath
 from program import EXIT_ALL_RETIRED, EXIT_STOPPED, UsageError, run
 
-from mtad_jax.config import Config, Detector
+from mtad_jax.config import Config
+from mtad_jax.config_choices import Detector
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.load import load_machines
 from mtad_jax.detect.calibrate_run import calibrate_run, report_lines

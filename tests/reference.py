@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import Attention, ModelConfig, RunMode
+from mtad_jax.config import ModelConfig
+from mtad_jax.config_choices import Attention, RunMode
 
 Tree = Mapping[str, Any]
 

@@ -16,7 +16,8 @@ from benchmark_protocol import Process
 from fleets import SCRIPTS, TINY, refused, run_here, succeeded
 from resources import resident_peak
 
-from mtad_jax.config import Attention, Config
+from mtad_jax.config import Config
+from mtad_jax.config_choices import Attention
 
 SPEED = (
   *TINY,

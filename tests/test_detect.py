@@ -10,7 +10,8 @@ import pytest
 import tiny
 from scipy import stats
 
-from mtad_jax.config import DetectConfig, ScoringRule
+from mtad_jax.config import DetectConfig
+from mtad_jax.config_choices import ScoringRule
 from mtad_jax.data.fleet import part_rows, prepare_groups
 from mtad_jax.data.machine import Series
 from mtad_jax.data.preparation import apply_preparation

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mtad_jax.config import Attention
+from mtad_jax.config_choices import Attention
 from mtad_jax.data.fleet import training_arrays
 from mtad_jax.model import attention, gru
 from mtad_jax.model.pair_logits import MOST_TERMS, pair_logits

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ["config_limits", "config", "data", "model", "train", "roles", "detect", "explain", "evaluate"]
-ORDER += ["alerts", "report"]
+ORDER = ["config_limits", "config_choices", "config", "data", "model", "train", "roles", "detect", "explain"]
+ORDER += ["evaluate", "alerts", "report"]
 YARDSTICK = ("scripts.torch_network", "scripts.benchmark_side_torch")  # may import torch, and needs nothing of ours
 NEVER = ("tensorflow", "tensorflow_probability", "clu", "distrax", "torch", "pickle", "cloudpickle", "dill")
 WITHOUT_JAX = ("evaluate", "alerts", "report")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mtad_jax.config import Attention, MatmulPrecision
+from mtad_jax.config_choices import Attention, MatmulPrecision
 from mtad_jax.data.fleet import training_arrays
 from mtad_jax.detect.row_outputs import make_forward
 from mtad_jax.train.fleet_step import make_programs, state_template

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import reference
 
-from mtad_jax.config import Attention, ModelConfig, RunMode
+from mtad_jax.config import ModelConfig
+from mtad_jax.config_choices import Attention, RunMode
 from mtad_jax.model.attention import GraphAttention
 from mtad_jax.model.network import Outputs, Params, apply, init_params
 from mtad_jax.model.vae import bounded

@@ -13,7 +13,8 @@ import pytest
 import reference
 from test_model import GATV2, NUM_METRICS, SMALL, draw_params, draw_windows, exact
 
-from mtad_jax.config import Config, ModelConfig, RunMode, TrainConfig
+from mtad_jax.config import Config, ModelConfig, TrainConfig
+from mtad_jax.config_choices import RunMode
 from mtad_jax.model.network import Params
 from mtad_jax.model.vae import Reconstruction
 from mtad_jax.train.objective import (

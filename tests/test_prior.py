@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from mtad_jax.config import DetectConfig, ScoringRule
+from mtad_jax.config import DetectConfig
+from mtad_jax.config_choices import ScoringRule
 from mtad_jax.data.scaling import fit_scaler
 from mtad_jax.detect.combine import metric_scores
 from mtad_jax.detect.errors import Errors, fit_error_model

@@ -11,7 +11,8 @@ import pytest
 from fleets import LABELLED, TINY, of_machine, read_table, refused, run_here, succeeded
 from scipy import stats
 
-from mtad_jax.config import Config, DetectConfig, RolesConfig, ScoringRule
+from mtad_jax.config import Config, DetectConfig, RolesConfig
+from mtad_jax.config_choices import ScoringRule
 from mtad_jax.detect.combine import metric_scores
 from mtad_jax.detect.errors import Errors, fit_error_model
 from mtad_jax.detect.residual_mixture import VARIES, fit_residuals, with_density

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-from mtad_jax.config import Covariance, RolesConfig
+from mtad_jax.config import RolesConfig
+from mtad_jax.config_choices import Covariance
 from mtad_jax.roles.fit import climb, cluster, fit_roles
 from mtad_jax.roles.mixture import (
   collect,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from test_model import SMALL
 
-from mtad_jax.config import Attention, ModelConfig, RunMode, to_dict
+from mtad_jax.config import ModelConfig, to_dict
+from mtad_jax.config_choices import Attention, RunMode
 from mtad_jax.model.network import apply, init_params
 from mtad_jax.train.objective import window_losses
 

@@ -70,14 +70,17 @@ def parse_exclusions(texts: Sequence[str]) -> tuple[Exclusion, ...]:
   return tuple(exclusions)
 
 
+def check_machine(machine: str, names: Collection[str], what: str) -> None:
+  """Raises ValueError where `machine` is neither * nor one of the names; what: was asked for it, for the message."""
+  if machine != ANY_MACHINE and machine not in names:
+    known = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
+    raise ValueError(f"{what}: no machine is called {machine!r}; known: {known} or *")
+
+
 def check_machines(exclusions: Sequence[Exclusion], names: Collection[str]) -> None:
   """Raises ValueError where an exclusion names a machine that is not there."""
   for exclusion in exclusions:
-    if exclusion.machine != ANY_MACHINE and exclusion.machine not in names:
-      known = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
-      raise ValueError(
-        f"exclusion {exclusion.text!r}: no machine is called {exclusion.machine!r}; known: {known} or *"
-      )
+    check_machine(exclusion.machine, names, f"exclusion {exclusion.text!r}")
 
 
 def excluded_rows(

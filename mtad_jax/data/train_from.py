@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtad_jax.data.exclude import ANY_MACHINE, read_time
+from mtad_jax.data.exclude import ANY_MACHINE, check_machine, read_time
 
 _FORM = "ROW, TIME (ISO 8601), MACHINE:ROW or MACHINE:TIME"
 
@@ -60,11 +60,7 @@ def parse_beginnings(texts: Sequence[str]) -> tuple[Beginning, ...]:
 def check_machines(beginnings: Sequence[Beginning], names: Collection[str]) -> None:
   """Raises ValueError where a beginning names a machine that is not there."""
   for beginning in beginnings:
-    if beginning.machine != ANY_MACHINE and beginning.machine not in names:
-      known = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
-      raise ValueError(
-        f"train_from {beginning.text!r}: no machine is called {beginning.machine!r}; known: {known} or *"
-      )
+    check_machine(beginning.machine, names, f"train_from {beginning.text!r}")
 
 
 def first_training_row(

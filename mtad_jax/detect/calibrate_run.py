@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from mtad_jax.config import Config, Detector, to_dict
+from mtad_jax.config import Config, to_dict
+from mtad_jax.config_choices import Detector
 from mtad_jax.data.fleet import Group
 from mtad_jax.detect.alive import Alive, alive_line, try_faults
 from mtad_jax.detect.calibration import (

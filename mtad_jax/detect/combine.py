@@ -24,7 +24,8 @@ import math
 import numpy as np
 from scipy import special
 
-from mtad_jax.config import DetectConfig, ScoringRule
+from mtad_jax.config import DetectConfig
+from mtad_jax.config_choices import ScoringRule
 from mtad_jax.detect.errors import ErrorModel, Errors, Moments
 from mtad_jax.detect.row_outputs import SMALLEST_VARIANCE
 from mtad_jax.roles.prior import MetricPrior, know_nothing

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import Config, Detector, ScoringRule
+from mtad_jax.config import Config
+from mtad_jax.config_choices import Detector, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
 from mtad_jax.detect.errors import Errors, find_errors, take_rows
 from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from mtad_jax.config import Config, Detector
+from mtad_jax.config import Config
+from mtad_jax.config_choices import Detector
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.preparation import Preparation
 from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration

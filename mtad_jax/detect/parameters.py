@@ -5,7 +5,8 @@ from typing import Any
 
 from etils import epath
 
-from mtad_jax.config import Config, Detector
+from mtad_jax.config import Config
+from mtad_jax.config_choices import Detector
 from mtad_jax.roles.prior import MetricPrior
 from mtad_jax.roles.role_models import read_role_models, stack_scorers
 from mtad_jax.train.fleet_file import StoredGroup, best_params

@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from mtad_jax.config import Config, RunMode
+from mtad_jax.config import Config
+from mtad_jax.config_choices import RunMode
 from mtad_jax.data.windows import gather_windows
 from mtad_jax.model.network import apply
 from mtad_jax.model.precision import matmul_precision

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import Config, ScoringRule
+from mtad_jax.config import Config
+from mtad_jax.config_choices import ScoringRule
 from mtad_jax.data.preparation import Preparation, PreparedSplit
 from mtad_jax.data.scaling import unscale
 from mtad_jax.data.windows import usable_targets

@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtad_jax.config import Attention, ModelConfig, RunMode
+from mtad_jax.config import ModelConfig
+from mtad_jax.config_choices import Attention, RunMode
 from mtad_jax.model.attention import GraphAttention
 from mtad_jax.model.convolution import Convolution
 from mtad_jax.model.forecaster import Forecaster

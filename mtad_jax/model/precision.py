@@ -4,7 +4,8 @@ import contextlib
 
 import jax
 
-from mtad_jax.config import MatmulPrecision, ModelConfig
+from mtad_jax.config import ModelConfig
+from mtad_jax.config_choices import MatmulPrecision
 
 # JAX's names. The last is an algorithm, so that a GPU too multiplies bfloat16 and adds in float32.
 PRECISIONS = {

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtad_jax.alerts.curves import ledger_curves
-from mtad_jax.config import Detector
+from mtad_jax.config_choices import Detector
 from mtad_jax.report.training_log import LossCurves, read_losses
 from mtad_jax.roles.role_file import ROLE_MIXTURES, StoredRole, read_role_file
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
-from mtad_jax.config import Covariance, RolesConfig
+from mtad_jax.config import RolesConfig
+from mtad_jax.config_choices import Covariance
 from mtad_jax.roles.mixture import (
   Mixture,
   Prior,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtad_jax.config import Covariance
+from mtad_jax.config_choices import Covariance
 
 LOG_TWO_PI = math.log(2 * math.pi)
 Array = Any  # jax.Array on the device, np.ndarray on the host

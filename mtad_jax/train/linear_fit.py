@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mtad_jax.config import Config, RunMode
+from mtad_jax.config import Config
+from mtad_jax.config_choices import RunMode
 from mtad_jax.data.fleet import Group, PreparedMachine, training_rows
 from mtad_jax.model.linear import num_linear_rows
 
