@@ -27,7 +27,7 @@ def row_outputs() -> dict[str, np.ndarray]:
     params = jax.device_get(programs.init(training_arrays(group, CONFIG).machine_ids).params)
     series = [machine.train.values for machine in group.machines]
     for name, outputs in zip(group.names, compute_row_outputs(params, series, CONFIG, 3), strict=True):
-      found |= {f"{len(lengths)} {name} {field}": x for field, x in outputs._asdict().items()}
+      found |= {f"{len(lengths)} {name} {field}": x for field, x in outputs._asdict().items() if x is not None}
   return found
 
 

@@ -114,6 +114,7 @@ def validation_losses(attention_kind: Attention, seed: int) -> np.ndarray:
   return np.asarray(programs.validate(state, arrays)[1].total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Attention.STATIC, Attention.GATV2])
 def test_trained_with_the_plain_parts_the_validation_loss_is_the_same_within_seed_noise(
   kind: Attention, monkeypatch: pytest.MonkeyPatch

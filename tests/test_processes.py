@@ -63,6 +63,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
   return root
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_slurm_job_train_and_calibrate_one_fleet(fleet: Path, tmp_path: Path) -> None:
   arguments = (*SETTINGS, f"--source={fleet}")
   ends = run_slurm(SCRIPTS / "train.py", *arguments, f"--workdir={tmp_path / 'two'}", "--distributed")
