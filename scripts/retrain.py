@@ -4,10 +4,11 @@ python scripts/retrain.py --current=runs/live --next=runs/2026-11-28 --source=FL
 python scripts/retrain.py --current=runs/live --put_back
 
 runs/live is a link to a work directory (ln -s 2026-11-21 runs/live); every other command takes it as --workdir.
-The next run has the same settings and begins with the old one's weights (train.py --warm_start); taken up again where
-it was stopped. It must finish, retire no machine anew, not be worse in validation loss, still find the faults put
-into its check part, and raise no more alarms there than promised; else the link stays as it is, and the exit code is
-1. The run that was replaced stays; runs/live.previous is a link to it, which --put_back changes places with.
+The next run has the same settings, and networks begin with the old ones' weights (train.py --warm_start); taken up
+again where it was stopped. It must finish, retire no machine anew, not be worse in validation loss, still find the
+faults put into its check part, and raise no more alarms there than promised; else the link stays as it is, and the
+exit code is 1. The run that was replaced stays; runs/live.previous is a link to it, which --put_back changes places
+with.
 """
 
 import json
@@ -20,6 +21,7 @@ from absl import flags
 from program import UsageError, run
 from sub_runs import run_program
 
+from mtad_jax.config_choices import Detector
 from mtad_jax.detect.calibrate_run import read_calibration
 from mtad_jax.evaluate.succession import RunFacts, Tolerance, reasons_against
 from mtad_jax.train.fleet_file import read_fleet
@@ -87,17 +89,20 @@ def _train(old: Path, new: Path) -> None:
   if not any(given.values()):
     given = {name: about[name] for name in given}
   data = [f"--{name}={value}" for name, value in given.items() if value]
-  read_config(old)  # a damaged one is told here, by its name
+  # a damaged config is told here, by its name; mixtures are fitted in seconds and begin with nothing
+  is_network = read_config(old).model.detector is Detector.MTAD_GAT
+  warm = [f"--warm_start={old}"] if is_network else []
   with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "config.py"
     file.write_text(_CONFIG_FILE.format(path=str(old / CONFIG)))
-    run_program("train.py", f"--config={file}", *data, f"--workdir={new}", f"--warm_start={old}")
+    run_program("train.py", f"--config={file}", *data, f"--workdir={new}", *warm)
 
 
 def _facts(workdir: Path) -> RunFacts:
   losses: dict[str, float | None] = {}
   retired: dict[str, bool] = {}
-  for group in read_fleet(workdir):
+  is_network = read_config(workdir).model.detector is Detector.MTAD_GAT
+  for group in read_fleet(workdir) if is_network else []:
     with open_group(workdir, group.number) as checkpoints:
       for record in machine_records(checkpoints.about(checkpoints.steps()[-1])):
         losses[record["name"]] = record["best_loss"]

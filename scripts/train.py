@@ -163,10 +163,8 @@ def _train_roles(config: Config, groups: list[Group], run_id: str) -> list[Outco
   if (epath.Path(FLAGS.workdir) / ROLE_MIXTURES).exists():
     models = read_role_models(FLAGS.workdir)
   else:
-    place = epath.Path(FLAGS.workdir) / PRIOR
-    entries = parse_prior(read_prior_text(FLAGS.workdir), place)
     began = time.perf_counter()
-    models = train_roles(groups, config, resolve_priors(groups, entries, config, place))
+    models = train_roles(groups, config)
     write_role_models(FLAGS.workdir, models, run_id)
     _tell([f"{len(models)} role mixtures in {time.perf_counter() - began:.1f} s"])
   _tell(describe_models(models))
@@ -213,6 +211,10 @@ def main() -> int:
   groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source)
   holds_all = processes.is_alone()
   _tell(describe_groups(groups))
+  place = FLAGS.prior or epath.Path(FLAGS.workdir) / PRIOR
+  entries = parse_prior(read_prior_text(FLAGS.workdir) if prior is None else prior, place)
+  if holds_all:
+    resolve_priors(groups, entries, config, place)  # a slip of the pen is told now, not after the training
   with contextlib.ExitStack() as held:
     with processes.first_then_all("open the work directory"):
       if is_writer():

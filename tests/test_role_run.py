@@ -122,6 +122,39 @@ def test_one_line_of_prior_silences_a_metric_that_may_vary(trained, tmp_path, ru
   assert (run / "prior.toml").read_text() == prior.read_text()
 
 
+def test_a_prior_has_no_part_in_the_fit_and_can_be_taken_back(trained, tmp_path):
+  prior = tmp_path / "prior.toml"
+  prior.write_text('[[metric]]\nname = "cpu"\nignore = true\n[[metric]]\nname = "latency"\nvaries = 2\n')
+  run = tmp_path / "run"
+  succeeded(run_here("train.py", *ROLES, f"--source={trained.fleet}", f"--workdir={run}", f"--prior={prior}"))
+  for here, there in zip(read_role_models(run), read_role_models(trained.workdir), strict=True):
+    for mine, theirs in zip(here.mixture, there.mixture, strict=True):
+      np.testing.assert_array_equal(mine, theirs)
+  prior.write_text("")
+  succeeded(run_here("calibrate.py", f"--workdir={run}", f"--prior={prior}"))
+  succeeded(run_here("score.py", f"--workdir={run}"))
+  here, there = (read_table(folder / "scores.parquet")["score"] for folder in (run, trained.workdir))
+  np.testing.assert_array_equal(here, there)
+
+
+def test_a_slip_in_the_prior_is_told_before_anything_is_trained(trained, tmp_path):
+  prior = tmp_path / "prior.toml"
+  prior.write_text('[[metric]]\nname = "cpus"\nignore = true\n')
+  run = tmp_path / "run"
+  done = run_here("train.py", *ROLES, f"--source={trained.fleet}", f"--workdir={run}", f"--prior={prior}")
+  refused(done, 1, "prior.toml: [[metric]] 1: name = 'cpus' is nobody's")
+  assert not run.exists()
+
+
+def test_the_next_mixtures_take_the_place_of_the_last(trained, tmp_path):
+  run, live = shutil.copytree(trained.workdir, tmp_path / "run"), tmp_path / "live"
+  live.symlink_to(run)
+  succeeded(run_here("calibrate.py", f"--workdir={run}", "--pot_q=0.05"))  # the short check part has an alarm row
+  done = run_here("retrain.py", f"--current={live}", f"--next={tmp_path / 'next'}", f"--source={trained.fleet}")
+  succeeded(done)
+  assert live.resolve() == (tmp_path / "next").resolve()
+
+
 def test_a_prior_that_is_wrong_or_was_changed_since_is_told(trained, tmp_path):
   run = shutil.copytree(trained.workdir, tmp_path / "run")
   before = (run / "calibration.json").read_bytes()

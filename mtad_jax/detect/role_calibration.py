@@ -86,7 +86,7 @@ def _calibrate(group: Group, model: RoleModel, entries: Sequence[Entry], config:
   levels = np.concatenate(fit).mean(axis=0)
   prior = resolve_prior(entries, model.role, group.metrics, model.scaler, levels)
   measured: list[list[PartErrors]] = [[] for _ in members]
-  for lanes, fold in _folds(model, fit, prior, config):
+  for lanes, fold in _folds(model, fit, config):
     own = tuple(members[i] for i in lanes)
     scorers = stack_scorers(
       [fold.model],
@@ -145,9 +145,7 @@ class _Fold(NamedTuple):
   levels: np.ndarray
 
 
-def _folds(
-  model: RoleModel, fit: Sequence[np.ndarray], prior: MetricPrior, config: Config
-) -> list[tuple[range, _Fold]]:
+def _folds(model: RoleModel, fit: Sequence[np.ndarray], config: Config) -> list[tuple[range, _Fold]]:
   """Returns (machines left out, what the others say) for shares that leave out each once; one machine has no others.
 
   Args:
@@ -158,10 +156,9 @@ def _folds(
     return [(range(1), _Fold(model, fit[0].mean(axis=0)))]
   shares = [range(first, len(fit), num_folds) for first in range(num_folds)]
   rows = [np.concatenate([own for i, own in enumerate(fit) if i not in share]) for share in shares]
-  known = [np.where(prior.is_ignored[None, :], 0.0, values) for values in rows]
   settings = dataclasses.replace(config.roles, components=(len(model.mixture.log_weights),))
   names, floors = [model.role] * num_folds, [model.deviation_floor] * num_folds
-  fitted = fit_roles(names, known, floors, settings, config.train.random_seed)
+  fitted = fit_roles(names, rows, floors, settings, config.train.random_seed)
   return [
     (share, _Fold(model._replace(mixture=found.mixture), values.mean(axis=0)))
     for share, found, values in zip(shares, fitted, rows, strict=True)

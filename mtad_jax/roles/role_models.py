@@ -87,19 +87,11 @@ def _fit_rows(machine: PreparedMachine, role: Scaler, config: Config) -> np.ndar
   return machine.train.values[rows].astype(np.float64) * factor[None, :] + shift[None, :]
 
 
-def _floors(
-  members: Sequence[PreparedMachine], role: Scaler, priors: Mapping[str, MetricPrior], settings: float
-) -> np.ndarray:
-  """Returns the smallest deviations [F] of a component, the role's scaled units: what holds for all its machines."""
-  known = [priors[m.name].floor * between(m.preparation.scaler, role)[0] for m in members]
-  return np.maximum(settings, np.min(known, axis=0))
-
-
-def train_roles(groups: Sequence[Group], config: Config, priors: Mapping[str, MetricPrior]) -> list[RoleModel]:
+def train_roles(groups: Sequence[Group], config: Config) -> list[RoleModel]:
   """Returns the mixture of every role of every group; blocks of a group count as groups of their own.
 
-  Args:
-    priors: by machine name.
+  What experts know has no part in the fit: `make_scorer` adds it, so that it can be changed, or taken back, without
+  fitting again.
 
   Raises:
     ValueError: a role whose rows no number of components fits, by name.
@@ -109,14 +101,12 @@ def train_roles(groups: Sequence[Group], config: Config, priors: Mapping[str, Me
     by_role: dict[str, list[PreparedMachine]] = {}
     for machine in group.machines:
       by_role.setdefault(machine.role, []).append(machine)
-    scalers, rows, floors = [], [], []
+    scalers, rows = [], []
+    floors = [np.full(len(group.metrics), config.roles.deviation_floor)] * len(by_role)
     for members in by_role.values():
       scaler = join_scalers([m.preparation.scaler for m in members], config.data.scale_floor)
-      values = np.concatenate([_fit_rows(m, scaler, config) for m in members])
-      values[:, np.all([priors[m.name].is_ignored for m in members], axis=0)] = 0.0
       scalers.append(scaler)
-      rows.append(values)
-      floors.append(_floors(members, scaler, priors, config.roles.deviation_floor))
+      rows.append(np.concatenate([_fit_rows(m, scaler, config) for m in members]))
     fitted: list[Fitted] = fit_roles(list(by_role), rows, floors, config.roles, config.train.random_seed)
     for role, scaler, floor, found in zip(by_role, scalers, floors, fitted, strict=True):
       names = tuple(machine.name for machine in by_role[role])
