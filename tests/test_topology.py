@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 import score_part
 import train_part
 
@@ -57,6 +58,7 @@ def last_tree(workdir: Path):
     return step, checkpoints.about(step), checkpoints.read_tree(step)
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_devices_and_processes(tmp_path):
   moved, whole = tmp_path / "moved", tmp_path / "whole"
   moved.mkdir(), whole.mkdir()
@@ -128,6 +130,7 @@ def test_the_batch_axis_leaves_a_device_the_least_work():
   assert {case: _batch_axis(*case) for case in wanted} == wanted
 
 
+@pytest.mark.slow
 def test_devices_that_share_a_batch_train_what_one_device_trains(tmp_path):
   """3 machines on 8 devices: 4 lanes by 2 halves of a batch of 4, one lane of them padded."""
   shared, alone = tmp_path / "shared", tmp_path / "alone"
