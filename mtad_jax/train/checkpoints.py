@@ -124,7 +124,8 @@ class Checkpoints(CheckpointReader):
       self._clear_litter()
       if not self._cloud:
         _check_space(Path(self.directory / f".{step}{_SPACE}"), named, about)
-      self._writer.save(self.directory / str(step), args=args)
+      folder = self.directory / str(step)
+      self._writer.save(folder if self._cloud else folder.resolve(), args=args)  # Orbax takes no relative path
       if not self._cloud:
         _flush(Path(self.directory / str(step)))
       self._read(step, self.about(step), list(named))
