@@ -4,6 +4,7 @@ Nothing is run or imported: flags are read from the scripts' source, so that a c
 """
 
 import ast
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -99,7 +100,8 @@ def _imported(tree: ast.Module, folder: Path) -> dict[str, Path]:
   return {name: folder / f"{name}.py" for name in names if (folder / f"{name}.py").exists()}
 
 
-def known_flags(script: Path) -> set[str]:
+@functools.cache
+def known_flags(script: Path) -> frozenset[str]:
   """Returns the flags that a script takes: its own, those of modules beside it, those of their functions it calls."""
   tree = ast.parse(script.read_text())
   called = {ast.unparse(node.func).split(".")[-1] for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -108,4 +110,4 @@ def known_flags(script: Path) -> set[str]:
     for node in ast.parse(path.read_text()).body:
       if not isinstance(node, ast.FunctionDef) or node.name in called:
         found |= _flags_in(node)
-  return found
+  return frozenset(found)
