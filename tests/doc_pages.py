@@ -67,7 +67,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def commands(text: str) -> list[Command]:
-  """Returns the calls of scripts in a page: in blocks and spans of code, where a script is the first or second word."""
+  """Returns the calls of scripts in a page, in blocks and spans of code: as the first word, or after python."""
   found = []
   for line in _lines(text):
     try:

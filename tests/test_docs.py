@@ -1,4 +1,4 @@
-"""The pages hold what they promise: links lead somewhere; scripts, flags, settings and configs that they name exist."""
+"""The pages hold what they promise: links lead somewhere; scripts, flags, settings and files that they name exist."""
 
 import dataclasses
 import re
@@ -9,7 +9,9 @@ import doc_pages
 import pytest
 from doc_pages import PAGES, ROOT, anchors, broken_links, commands, known_flags
 
+from mtad_jax.alerts.schema import MIGRATIONS
 from mtad_jax.config import Config
+from mtad_jax.detect.tables import SCHEMAS
 
 _SCRIPTS = ROOT / "scripts"
 _SETTINGS = {
@@ -63,6 +65,21 @@ def test_settings_and_files_exist(page):
   assert sorted(settings - _SETTINGS) == []
   files = re.findall(r"\b(?:configs|scripts|tests|mtad_jax|docs)/[\w/]+\.(?:py|sh|md|png)\b", text)
   assert sorted(name for name in set(files) if not (ROOT / name).exists()) == []
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_formats_has_every_column(table):
+  text = (ROOT / "docs" / "formats.md").read_text()
+  section = text.split(f"## {table}.parquet")[1].split("\n## ")[0]
+  assert [name for name in SCHEMAS[table].names if f"`{name}`" not in section] == []
+
+
+def test_formats_has_every_column_of_the_ledger():
+  section = (ROOT / "docs" / "formats.md").read_text().split("## ledger.sqlite")[1].split("\n## ")[0]
+  statements = [line for version in MIGRATIONS for line in version if line.startswith("CREATE TABLE")]
+  names = {name for line in statements for name in re.findall(r"\b([a-z_]+) (?:TEXT|INTEGER|REAL)\b", line)}
+  assert len(names) > 20
+  assert sorted(name for name in names if f"`{name}`" not in section) == []
 
 
 def test_every_script_is_in_a_page():
