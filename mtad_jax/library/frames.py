@@ -97,7 +97,8 @@ def _index_times(frame: Any, place: str) -> np.ndarray | None:
   index: Any = getattr(frame, "index", None)
   if getattr(getattr(index, "dtype", None), "kind", "") != "M":
     return None
-  stamps = np.asarray(index.values, "datetime64[ms]")  # of a zoned index, pandas gives UTC here
+  clock = index if getattr(index, "tz", None) is None else index.tz_convert(None)  # UTC
+  stamps = np.asarray(clock.to_numpy(), "datetime64[ms]")
   if np.isnat(stamps).any():
     raise ValueError(f"{place}: row {int(np.argmax(np.isnat(stamps)))}: the index has no time; every row needs one")
   return stamps
