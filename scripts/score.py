@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import host
+import jax
 import numpy as np
 import run_flags
 from absl import flags
@@ -35,7 +36,6 @@ from mtad_jax.detect.original_export import write_original
 from mtad_jax.detect.score_machine import score_machines
 from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.explain.event_list import count_events
-from mtad_jax.roles.attribution import Scorer
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -162,6 +162,7 @@ def _score(
     _prepare(preparation, machines[name], judge.config, tails.get(name))
     for name, preparation in zip(judge.names, judge.preparations, strict=True)
   ]
+  contexts = [tails[name].split if name in tails else None for name in judge.names]
   all_scored = score_machines(
     [split for _, split in prepared],
     judge.params,
@@ -169,7 +170,7 @@ def _score(
     judge.preparations,
     judge.calibrations,
     judge.config,
-    [tails[name].split if name in tails else None for name in judge.names],
+    contexts,
   )
   metrics = tuple(judge.metrics[i] for i in judge.targets)
   lines = []
@@ -178,9 +179,9 @@ def _score(
     # what a person compares with the expected band is what was there: not clipped, and null where missing
     actual = own_values(preparation, machine.test)[:, list(judge.targets)]
     scored = scored._replace(actual=actual)
-    scorer = Scorer(*[leaf[i] for leaf in judge.params]) if isinstance(judge.params, Scorer) else None
-    judged = Judged(machine, scored, calibration, judge.models[i], split, scorer)
-    events = write_machine(writers, judged, metrics, judge.config.detect, all_rows=FLAGS.all_metric_scores)
+    own = jax.tree.map(lambda leaf, lane=i: leaf[lane], judge.params)
+    judged = Judged(machine, scored, calibration, judge.models[i], split, contexts[i], own, judge.metrics)
+    events = write_machine(writers, judged, metrics, judge.config, all_rows=FLAGS.all_metric_scores)
     if FLAGS.export == "original":
       write_original(folder / "original" / machine.name, scored, metrics)
     told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"

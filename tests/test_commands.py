@@ -132,7 +132,7 @@ def test_tables_say_where_they_come_from(trained: Trained) -> None:
   for name in ("scores", "metric_scores", "events", "segments"):
     about = pq.read_schema(trained.workdir / f"{name}.parquet").metadata
     assert about[b"run_id"].decode() == run_id
-    assert about[b"schema_version"] == b"3"
+    assert about[b"schema_version"] == b"4"
 
 
 def test_events_lie_inside_the_rows_and_their_causes_sum_to_one(trained: Trained) -> None:
