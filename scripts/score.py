@@ -110,7 +110,7 @@ def _score(
   lines = []
   for judged in score_judge(judge, machines, tails, train_split=FLAGS.split == "train"):
     machine, scored, calibration = judged.machine, judged.scored, judged.calibration
-    events = write_machine(writers, judged, metrics, judge.config.detect, all_rows=FLAGS.all_metric_scores)
+    events = write_machine(writers, judged, metrics, judge.config, all_rows=FLAGS.all_metric_scores)
     if FLAGS.export == "original":
       write_original(folder / "original" / machine.name, scored, metrics)
     told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"

@@ -132,7 +132,7 @@ def test_tables_say_where_they_come_from(trained: Trained) -> None:
   for name in ("scores", "metric_scores", "events", "segments"):
     about = pq.read_schema(trained.workdir / f"{name}.parquet").metadata
     assert about[b"run_id"].decode() == run_id
-    assert about[b"schema_version"] == b"3"
+    assert about[b"schema_version"] == b"4"
 
 
 def test_events_lie_inside_the_rows_and_their_causes_sum_to_one(trained: Trained) -> None:
@@ -152,6 +152,11 @@ def test_events_lie_inside_the_rows_and_their_causes_sum_to_one(trained: Trained
     assert {cause["metric"] for cause in causes} <= set(WEB)
     assert all(cause["contribution"] > 0 for cause in causes)
     assert not causes or sum(cause["contribution"] for cause in causes) == pytest.approx(1, abs=1e-9)
+    changes = events["attention_change"][i]  # of the inputs, all five of them
+    assert {change["metric"] for change in changes} == set(WEB)
+    sizes = [abs(change["change"]) for change in changes]
+    assert np.isfinite(sizes).all()
+    assert sizes == sorted(sizes, reverse=True)
     covered |= (scores["machine"] == name) & (scores["row"] >= start) & (scores["row"] < end)
   assert not (scores["is_anomaly"] & ~covered).any()
 

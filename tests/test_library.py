@@ -1,4 +1,4 @@
-"""The detectors as objects: what train.py and score.py do, in memory; every kind of frame; kept and taken up again."""
+"""The detectors as objects: what train.py and score.py do, in memory; every kind of frame; kept and loaded again."""
 
 import copy
 import gc
@@ -128,21 +128,22 @@ def test_what_was_learnt_is_of_the_training_rows(mixture: RoleMixture) -> None:
   assert mixture.n_features_in_ == 3
   with pytest.raises(AttributeError, match="feature_names_in_"):
     _ = mixture.feature_names_in_
-  assert np.array_equal(RoleMixture(components=1).fit_predict(rows(300)), RoleMixture(components=1).fit(rows(300)).labels_)
+  again = RoleMixture(components=1)
+  assert np.array_equal(again.fit_predict(rows(300)), again.labels_)
 
 
 def test_a_machine_that_was_not_fitted_is_scored_by_its_role() -> None:
   fleet = {f"web-{i}": pd.DataFrame(rows(400, seed=i), columns=METRICS) for i in range(3)}
   roles = dict.fromkeys([*fleet, "web-9"], "web")
   detector = RoleMixture(components=1, roles=roles).fit(fleet)
-  assert {name: list(names) for name, names in detector.feature_names_in_.items()} == dict.fromkeys(fleet, list(METRICS))
+  assert {name: tuple(names) for name, names in detector.feature_names_in_.items()} == dict.fromkeys(fleet, METRICS)
   new = {"web-9": pd.DataFrame(faulty(), columns=METRICS)}
   with pytest.warns(UserWarning, match="machine web-9: no model of its own; scored by the mixture of role web"):
     score = detector.decision_function(new)["web-9"]
   assert int(np.argmax(score)) == FAULT_ROW
   with pytest.raises(ValueError, match=r"X: 3 machines were fitted, web-0, web-1, web-2; give \{machine: rows\}"):
     detector.predict(faulty())
-  with pytest.raises(ValueError, match="machine 'db-1'.*role"):
+  with pytest.raises(ValueError, match=r"machine 'db-1'.*role"):
     detector.predict({"db-1": new["web-9"]})
 
 
@@ -294,8 +295,8 @@ def test_a_missing_value_is_no_score_of_its_own_and_no_alarm() -> None:
   "num_rows", [pytest.param(LEAST_ROWS, marks=pytest.mark.slow), 12, pytest.param(40, marks=pytest.mark.slow)]
 )
 def test_short_series_get_a_short_window_and_a_warning(num_rows: int) -> None:
-  with pytest.warns(UserWarning, match=f"window_size 50 is cut to {max(num_rows // 4, 2)}, a quarter of the {num_rows}"):
-    detector = network(window_size=None, settings={**TINY_SETTINGS, "train": {"num_train_steps": 2, "batch_size": 4}})
+  detector = network(window_size=None, settings={**TINY_SETTINGS, "train": {"num_train_steps": 2, "batch_size": 4}})
+  with pytest.warns(UserWarning, match=f"window_size 50 is cut to {max(num_rows // 4, 2)}, a quarter of {num_rows}"):
     detector.fit(rows(num_rows))
   assert detector.decision_scores_.shape == (num_rows,)
   assert np.isfinite(detector.decision_scores_).all()

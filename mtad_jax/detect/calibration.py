@@ -13,6 +13,7 @@ from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.fleet import Group, PreparedMachine
 from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join
+from mtad_jax.detect.feature_attention import UsualAttention, usual_attention
 from mtad_jax.detect.held_out import HeldOut, PartErrors, measure_errors
 from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters
 from mtad_jax.detect.residual_mixture import ResidualDensity, fit_residuals, with_density
@@ -73,6 +74,8 @@ class MachineCalibration(NamedTuple):
   warning: None where no warnings are asked for.
   residual: the mixture of the network's errors, where the rule is density; calibration.json has it once a role.
   streaming: where the threshold follows the scores; `threshold` and `initial` are then those it begins with.
+  attention: the metrics' usual shares of a network's attention; None of a model without, or calibrated before there
+  were any.
   """
 
   errors: ErrorModel
@@ -88,6 +91,7 @@ class MachineCalibration(NamedTuple):
   warning: WarningLevel | None = None
   streaming: Streaming | None = None
   residual: ResidualDensity | None = None
+  attention: UsualAttention | None = None
 
 
 def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
@@ -152,7 +156,7 @@ def calibrate_blocks(
     held += measure_errors(group, params, config)
   roles = [machine.role for machine in machines]
   densities, held = _with_densities(machines, held, [of_columns(prior, targets) for prior in known], config)
-  models, scores, pooled = [], [], []
+  models, scores, pooled, attended = [], [], [], []
   for i, machine in enumerate(machines):
     own = held[i].num_rows >= MIN_OWN_ROWS
     peers = [i] if own else [k for k, role in enumerate(roles) if role == machine.role]
@@ -160,6 +164,7 @@ def calibrate_blocks(
       models.append(fit_error_model(join([held[k].calibration.errors for k in peers])))
     except ValueError as error:
       raise ValueError(f"machine {machine.name} (role {machine.role}): {error}") from None
+    attended.append(_usual_attention([held[k] for k in peers]))
     pooled.append("" if own else f"error distributions over {len(peers)} machines of role {machine.role}")
     own_part = held[i].calibration
     scores.append(
@@ -225,8 +230,15 @@ def calibrate_blocks(
       warning=warning,
       streaming=streaming,
       residual=densities[i],
+      attention=attended[i],
     )
   return found
+
+
+def _usual_attention(held: Sequence[HeldOut]) -> UsualAttention | None:
+  """Returns the usual shares over some machines' calibration rows; None where their models have no attention."""
+  shares = [each.attention for each in held if each.attention is not None]
+  return usual_attention(np.concatenate(shares)) if shares else None
 
 
 def _with_densities(

@@ -12,6 +12,7 @@ from mtad_jax.config import Config
 from mtad_jax.config_choices import Detector, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
 from mtad_jax.detect.errors import Errors, find_errors, take_rows
+from mtad_jax.detect.feature_attention import attention_shares, has_attention
 from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
 
 
@@ -27,12 +28,14 @@ class HeldOut(NamedTuple):
   """One machine's `fit_centre`, and its errors on its calibration and check parts.
 
   validation: where a mixture of the network's errors is to be fitted; else None.
+  attention: [N, F] the metrics' shares on the calibration rows; None of a model without attention.
   """
 
   centre: np.ndarray
   calibration: PartErrors
   check: PartErrors
   validation: PartErrors | None = None
+  attention: np.ndarray | None = None
 
   @property
   def num_rows(self) -> int:
@@ -46,6 +49,12 @@ def fit_centre(machine: PreparedMachine, columns: list[int], config: Config) -> 
   return machine.train.values[rows][:, columns].mean(axis=0, dtype=np.float64)
 
 
+def _first_rows(group: Group, part: str, config: Config) -> list[int]:
+  """Returns where the first window before each machine's part begins."""
+  window = config.model.window_size
+  return [max(getattr(machine.parts, part)[0] - window, 0) for machine in group.machines]
+
+
 def part_errors(
   group: Group, params: Any, config: Config, centres: Sequence[np.ndarray], parts: Sequence[str]
 ) -> list[list[PartErrors]]:
@@ -56,7 +65,7 @@ def part_errors(
     parts: names; the network runs from the first one's first row to the end of the training split.
   """
   window, columns = config.model.window_size, list(group.targets)
-  firsts = [max(getattr(machine.parts, parts[0])[0] - window, 0) for machine in group.machines]
+  firsts = _first_rows(group, parts[0], config)
   series = [m.train.values[first:] for m, first in zip(group.machines, firsts, strict=True)]
   outputs = compute_row_outputs(params, series, config, len(columns))
   found = []
@@ -80,6 +89,14 @@ def measure_errors(group: Group, params: Any, config: Config) -> list[HeldOut]:
   if config.detect.rule is ScoringRule.DENSITY and config.model.detector is Detector.MTAD_GAT:
     parts = ["validation", *parts]
   found = part_errors(group, params, config, centres, parts)
-  return [
-    HeldOut(centre, **dict(zip(parts, own, strict=True))) for centre, own in zip(centres, found, strict=True)
-  ]
+  held = []
+  for centre, own in zip(centres, found, strict=True):
+    named = dict(zip(parts, own, strict=True))
+    held.append(HeldOut(centre, named["calibration"], named["check"], named.get("validation")))
+  if not has_attention(config):
+    return held
+  firsts = _first_rows(group, "calibration", config)
+  series = [m.train.values[first : m.parts.calibration[1]] for m, first in zip(group.machines, firsts, strict=True)]
+  rows = [own.calibration.rows - first for own, first in zip(held, firsts, strict=True)]
+  shares = attention_shares(params, series, rows, config, len(group.targets))
+  return [own._replace(attention=each) for own, each in zip(held, shares, strict=True)]

@@ -96,6 +96,16 @@ def make_forward(
   return jax.jit(spread)
 
 
+def stack_series(series: Sequence[np.ndarray], window: int) -> np.ndarray:
+  """Returns [M, T, F] float32, filled up with zeros to more than a window and than the longest of the series."""
+  # one length class per power of two, so that a new fleet seldom means a new program
+  longest = 1 << max(window, *(len(x) for x in series)).bit_length()
+  values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
+  for i, x in enumerate(series):
+    values[i, : len(x)] = x
+  return values
+
+
 def compute_row_outputs(
   params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int
 ) -> list[RowOutputs]:
@@ -111,11 +121,8 @@ def compute_row_outputs(
   if isinstance(params, Scorer):
     return [_mixture_outputs(found) for found in explain_series(params, series, batch)]
   lengths = [len(x) for x in series]
-  # one length class per power of two, so that a new fleet seldom means a new program
-  longest = 1 << max(window, *lengths).bit_length()
-  values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
-  for i, x in enumerate(series):
-    values[i, : len(x)] = x
+  values = stack_series(series, window)
+  longest = values.shape[1]
   mesh = make_mesh(len(series), batch, devices=jax.local_devices())
   forward = make_forward(config, num_targets, mesh)
   params, on_device = to_mesh((params, values), mesh)

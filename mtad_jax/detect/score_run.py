@@ -5,8 +5,9 @@ a machine.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -17,7 +18,6 @@ from mtad_jax.data.preparation import Preparation, PreparedSplit, apply_preparat
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.judges import ColdStart, Judge, judge_cold, judge_group
 from mtad_jax.detect.score_machine import ScoredRows, score_machines
-from mtad_jax.roles.attribution import Scorer
 from mtad_jax.train.stored_run import Run
 
 
@@ -31,8 +31,8 @@ class Tail(NamedTuple):
 class Judged(NamedTuple):
   """One machine scored: its rows, what they were scored with, and by which of `tables.MODELS`.
 
-  machine: with the scored rows in its `test`. split: those rows as the model read them. scorer: its role's mixture;
-  None where a network scored it.
+  machine: with the scored rows in its `test`. split: those rows as the model read them, after those of `context`,
+  where there is any. params: its network's, or its role's `Scorer`. inputs: names of the F metrics that the model reads.
   """
 
   machine: Machine
@@ -40,7 +40,9 @@ class Judged(NamedTuple):
   calibration: MachineCalibration
   model: str
   split: PreparedSplit
-  scorer: Scorer | None
+  context: PreparedSplit | None
+  params: Any
+  inputs: tuple[str, ...]
 
 
 def judges_of_run(
@@ -103,6 +105,7 @@ def score_judge(
     _prepare(preparation, machines[name], judge.config, tails.get(name), train_split=train_split)
     for name, preparation in zip(judge.names, judge.preparations, strict=True)
   ]
+  contexts = [tails[name].split if name in tails else None for name in judge.names]
   all_scored = score_machines(
     [split for _, split in prepared],
     judge.params,
@@ -110,11 +113,11 @@ def score_judge(
     judge.preparations,
     judge.calibrations,
     judge.config,
-    [tails[name].split if name in tails else None for name in judge.names],
+    contexts,
   )
   for i, ((machine, split), scored) in enumerate(zip(prepared, all_scored, strict=True)):
     # what a person compares with the expected band is what was there: not clipped, and null where missing
     actual = own_values(judge.preparations[i], machine.test)[:, list(judge.targets)]
     scored = scored._replace(actual=actual)
-    scorer = Scorer(*[leaf[i] for leaf in judge.params]) if isinstance(judge.params, Scorer) else None
-    yield Judged(machine, scored, judge.calibrations[i], judge.models[i], split, scorer)
+    params = jax.tree.map(lambda leaf, lane=i: leaf[lane], judge.params)
+    yield Judged(machine, scored, judge.calibrations[i], judge.models[i], split, contexts[i], params, judge.metrics)

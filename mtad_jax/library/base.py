@@ -201,7 +201,7 @@ class BaseDetector:
 
   def explain(self, X: Any) -> list[Explanation] | dict[str, list[Explanation]]:
     """Returns the events in X with their causes, in order; raises as `score_rows`."""
-    return self._score(X, lambda judged, metrics, config: explain_rows(judged, metrics, config.detect))
+    return self._score(X, lambda judged, metrics, config: explain_rows(judged, metrics, config))
 
   # keeping
 

@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtad_jax.config import DetectConfig
+from mtad_jax.config import Config
 from mtad_jax.detect.events import Event
 from mtad_jax.detect.score_run import Judged
+from mtad_jax.explain.attention_change import Changes
 from mtad_jax.explain.event_list import list_events, near_events
-from mtad_jax.library.score_tables import find_causes
+from mtad_jax.library.score_tables import find_attention_changes, find_causes
+
+_OF_ROWS = ("metric_scores", "forecast", "reconstruction", "expected_low", "expected_high", "actual")
 
 
 class RowScores(NamedTuple):
@@ -32,14 +35,17 @@ class RowScores(NamedTuple):
 class Explanation(NamedTuple):
   """An event and what its metrics did.
 
-  event: as events.parquet has it: rows, times, severity, peak, level, contributors that sum to 1. cause_set: the
-  fewest metrics that make its strongest row unusual under its role's mixture; None where a network scored it. model:
-  as events.parquet has it. metrics: F' names. rows: [R] of the event and a margin, those with a score. metric_scores,
-  forecast, reconstruction, expected_low, expected_high, actual: [R, F'], as metric_scores.parquet has them.
+  event: as events.parquet has it: rows, times, severity, peak, level, contributors that sum to 1.
+  cause_set: the fewest metrics that make its strongest row unusual under its role's mixture; None where a network
+    scored it.
+  attention_change: (metric, change) pairs as in events.parquet; None of a model without any. model: as there.
+  metrics: F' names. rows: [R] of the event and a margin, those with a score.
+  metric_scores, forecast, reconstruction, expected_low, expected_high, actual: [R, F'], as in metric_scores.parquet.
   """
 
   event: Event
   cause_set: list[str] | None
+  attention_change: Changes | None
   model: str
   metrics: tuple[str, ...]
   rows: np.ndarray
@@ -92,14 +98,17 @@ def probabilities(rows: RowScores) -> np.ndarray:
   return np.stack([1.0 - second, second], axis=1)
 
 
-def explain_rows(judged: Judged, metrics: tuple[str, ...], settings: DetectConfig) -> list[Explanation]:
+def explain_rows(judged: Judged, metrics: tuple[str, ...], config: Config) -> list[Explanation]:
   """Returns one machine's events in order, explained; metrics: the F' scored ones' names."""
   scored, machine = judged.scored, judged.machine
-  events = list_events(machine.name, scored, judged.calibration, metrics, machine.test.timestamps, settings)
+  events = list_events(machine.name, scored, judged.calibration, metrics, machine.test.timestamps, config.detect)
+  changes = find_attention_changes(judged, events, len(metrics), config) if events else None
   found = []
-  for event in events:
-    near = near_events([event], len(scored.score), settings.event_margin_rows)
+  for i, event in enumerate(events):
+    near = near_events([event], len(scored.score), config.detect.event_margin_rows)
     rows = np.flatnonzero(near & scored.valid)
-    fields = [getattr(scored, name)[rows] for name in Explanation._fields[5:]]
-    found.append(Explanation(event, find_causes(judged, event, metrics), judged.model, metrics, rows, *fields))
+    fields = [getattr(scored, name)[rows] for name in _OF_ROWS]
+    changed = None if changes is None else changes[i]
+    causes = find_causes(judged, event, metrics)
+    found.append(Explanation(event, causes, changed, judged.model, metrics, rows, *fields))
   return found

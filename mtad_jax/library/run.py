@@ -164,4 +164,4 @@ def write_training_scores(fitted: Fitted, machines: Sequence[Machine]) -> None:
   with open_tables(folder, run.run["run_id"], False) as writers:
     for judge, judged in Judges(fitted).score(machines, train_split=True):
       metrics = tuple(judge.metrics[i] for i in judge.targets)
-      write_machine(writers, judged, metrics, judge.config.detect, all_rows=False)
+      write_machine(writers, judged, metrics, judge.config, all_rows=False)

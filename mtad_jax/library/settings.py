@@ -88,7 +88,7 @@ def with_short_window(config: Config, machines: Sequence[Machine]) -> Config:
   if wanted <= most:
     return config
   warnings.warn(
-    f"window_size {wanted} is cut to {most}, a quarter of the {num_rows} training rows of machine {shortest}; error"
+    f"window_size {wanted} is cut to {most}, a quarter of {num_rows} training rows of machine {shortest}; error"
     " distributions and thresholds rest on few rows",
     stacklevel=2,
   )
