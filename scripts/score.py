@@ -20,8 +20,10 @@ import numpy as np
 import run_flags
 from absl import flags
 from etils import epath
-from program import UsageError, run
+from program import VERBOSE, UsageError, run
+from score_summary import Line, describe, full_line, summary_lines
 from score_tables import Judged, write_machine
+from terminal import say, track
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import RunMode
@@ -154,8 +156,8 @@ def _score(
   tails: dict[str, _Tail],
   writers: dict[str, TableWriter],
   folder: epath.Path,
-) -> list[str]:
-  """Scores and writes the machines of one judge; returns lines for a person."""
+) -> list[Line]:
+  """Scores and writes the machines of one judge; returns what is told of each."""
   for name, remark in judge.remarks.items():
     print(f"{name}: {remark}", flush=True)
   prepared = [
@@ -170,9 +172,10 @@ def _score(
     judge.calibrations,
     judge.config,
     [tails[name].split if name in tails else None for name in judge.names],
+    track,
   )
   metrics = tuple(judge.metrics[i] for i in judge.targets)
-  lines = []
+  lines: list[Line] = []
   for i, ((machine, split), scored) in enumerate(zip(prepared, all_scored, strict=True)):
     preparation, calibration = judge.preparations[i], judge.calibrations[i]
     # what a person compares with the expected band is what was there: not clipped, and null where missing
@@ -183,11 +186,11 @@ def _score(
     events = write_machine(writers, judged, metrics, judge.config.detect, all_rows=FLAGS.all_metric_scores)
     if FLAGS.export == "original":
       write_original(folder / "original" / machine.name, scored, metrics)
-    told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"
-    told += f", {scored.is_anomaly.sum() / max(scored.valid.sum(), 1):.2%} of rows above the threshold"
-    outside = sorted(zip(split.outside_share, preparation.metrics, strict=True), reverse=True)[:3]
-    worst = ", ".join(f"{name} {share:.0%}" for share, name in outside if share >= 0.005)
-    lines.append(f"{machine.name}: {told}; outside the training range: {worst or 'next to nothing'}")
+    outside = dict(zip(preparation.metrics, split.outside_share.tolist(), strict=True))
+    line = describe(machine.name, scored, events, count_events(events, calibration), outside)
+    if VERBOSE.value:
+      say(full_line(line))
+    lines.append(line)
   return lines
 
 
@@ -223,9 +226,11 @@ def main() -> int:
     run_flags.sole_writer(folder, "score.py"),
     open_tables(folder, opened.run["run_id"], has_labels, told_of) as writers,
   ):
+    lines: list[Line] = []
     for judge in _judges(opened, cold, known, new, calibrations, about["checkpoint_steps"]):
-      print("\n".join(_score(judge, machines, tails, writers, folder)), flush=True)
+      lines += _score(judge, machines, tails, writers, folder)
       del judge  # its parameters go before the next group's come
+  print("\n".join(summary_lines(lines, str(folder / "scores.parquet"))))
   print(f"{len(machines)} machines in {time.perf_counter() - began:.0f} s; tables in {folder}")
   return 0
 

@@ -11,6 +11,7 @@ import numpy as np
 from mtad_jax.config import Config
 from mtad_jax.config_choices import Detector, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.errors import Errors, find_errors, take_rows
 from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
 
@@ -47,18 +48,24 @@ def fit_centre(machine: PreparedMachine, columns: list[int], config: Config) -> 
 
 
 def part_errors(
-  group: Group, params: Any, config: Config, centres: Sequence[np.ndarray], parts: Sequence[str]
+  group: Group,
+  params: Any,
+  config: Config,
+  centres: Sequence[np.ndarray],
+  parts: Sequence[str],
+  track: Track = untracked,
 ) -> list[list[PartErrors]]:
   """Returns each machine's errors on each of the parts, in the order of time, on all devices of this process.
 
   Args:
     params: stacked, [M, ...]. centres: `fit_centre` of each machine.
     parts: names; the network runs from the first one's first row to the end of the training split.
+    track: watches its batches.
   """
   window, columns = config.model.window_size, list(group.targets)
   firsts = [max(getattr(machine.parts, parts[0])[0] - window, 0) for machine in group.machines]
   series = [m.train.values[first:] for m, first in zip(group.machines, firsts, strict=True)]
-  outputs = compute_row_outputs(params, series, config, len(columns))
+  outputs = compute_row_outputs(params, series, config, len(columns), track)
   found = []
   for i, (machine, first, values) in enumerate(zip(group.machines, firsts, series, strict=True)):
     is_constant = machine.preparation.scaler.is_constant[columns]
@@ -73,13 +80,13 @@ def part_errors(
   return found
 
 
-def measure_errors(group: Group, params: Any, config: Config) -> list[HeldOut]:
+def measure_errors(group: Group, params: Any, config: Config, track: Track = untracked) -> list[HeldOut]:
   """Returns each machine's errors under its parameters [M, ...], on all devices of this process."""
   centres = [fit_centre(machine, list(group.targets), config) for machine in group.machines]
   parts = ["calibration", "check"]
   if config.detect.rule is ScoringRule.DENSITY and config.model.detector is Detector.MTAD_GAT:
     parts = ["validation", *parts]
-  found = part_errors(group, params, config, centres, parts)
+  found = part_errors(group, params, config, centres, parts, track)
   return [
     HeldOut(centre, **dict(zip(parts, own, strict=True))) for centre, own in zip(centres, found, strict=True)
   ]
