@@ -1,7 +1,7 @@
 """One factor at a time on four tuning machines of SMD: what each part of the detector is worth.
 
-python scripts/ablate.py --data_dir=DIR --workdir=DIR                      # goes on where it was stopped
-python scripts/ablate.py --data_dir=DIR --workdir=DIR --cells=default,no_attention --seeds=0
+python scripts/ablate.py --data_dir=data --workdir=runs/cells                      # goes on where it was stopped
+python scripts/ablate.py --data_dir=data --workdir=runs/cells --cells=default,no_attention --seeds=0
 
 A cell is a whole run (train, score, evaluate) with some settings changed, or the default's network calibrated another
 way. Its labels choose defaults, so its machines are left out of every reported mean. Cells are kept in --workdir.

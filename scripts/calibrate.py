@@ -1,10 +1,10 @@
 """Fits calibration and thresholds again, the weights untouched.
 
-python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
-python scripts/calibrate.py --workdir=RUNDIR --alarms_per_week=2 --preview     # tries it, writes nothing
-python scripts/calibrate.py --workdir=RUNDIR --sensitivity=normal --warning=sensitive --preview
-python scripts/calibrate.py --workdir=RUNDIR --alarm_checks=3 --alarm_window_checks=5 --release_ratio=0.8
-python scripts/calibrate.py --workdir=RUNDIR --threshold=dspot --pot_q=1e-3
+python scripts/calibrate.py --workdir=runs/mine --sensitivity=normal --warning=sensitive --preview    # writes nothing
+python scripts/calibrate.py --workdir=runs/mine --alarms_per_week=2 --preview
+python scripts/calibrate.py --workdir=runs/mine --threshold=dspot --pot_q=1e-3 --preview      # follows the scores
+python scripts/calibrate.py --workdir=runs/mine --alarm_checks=3 --alarm_window_checks=5 --release_ratio=0.8
+python scripts/calibrate.py --workdir=runs/mine --pot_q=1e-3
 """
 
 import host

@@ -1,9 +1,9 @@
 """Holds scores against labels beside the floors; fits nothing that scoring uses.
 
-python scripts/evaluate.py --workdir=DIR [--early_hit_rows=N] [--delay_limit_rows=N]
-python scripts/evaluate.py --workdir=DIR --floors=random,pca_error
-python scripts/evaluate.py --workdir=DIR --source=NEWFILES --scores=DIR
-python scripts/evaluate.py --workdir=DIR --source=NEWFILES --cold_start=MIXTURERUN --scores=DIR
+python scripts/evaluate.py --workdir=runs/mine
+python scripts/evaluate.py --workdir=runs/mine --floors=random,pca_error --early_hit_rows=5 --delay_limit_rows=60
+python scripts/evaluate.py --workdir=runs/mine --source=newdata --scores=scored
+python scripts/evaluate.py --workdir=runs/mine --source=newhosts --cold_start=runs/roles --scores=scored_hosts
 
 Reads scores.parquet and segments.parquet (in the work directory, or where --scores says), the run's settings
 and its raw data; writes evaluation.json beside the scores and prints a table, the worst machines first.

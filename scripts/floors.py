@@ -1,8 +1,8 @@
 """What simple detectors get on a fleet, no model needed: the floors that a figure must beat.
 
-python scripts/floors.py --dataset=smd --source=DIR
-python scripts/floors.py --dataset=smap --data_dir=DIR --seeds=5 --output=floors.json
-python scripts/floors.py --dataset=folder --source=FLEETDIR --floors=pca_error,linear_autoregression
+python scripts/floors.py --dataset=smd --source=ServerMachineDataset
+python scripts/floors.py --dataset=folder --source=myfleet --floors=pca_error,linear_autoregression
+python scripts/floors.py --dataset=folder --data_dir=data --seeds=5 --output=floors.json
 
 Prints average precision and best F1 (its threshold chosen with the labels), mean over machines, and over the seeds
 of the floors that draw. The first rows of each test split are left out, as a detector with a window has none there.

@@ -1,8 +1,9 @@
 """Raw files, a download or a simulation to a prepared dataset on disk; a second call finds it done.
 
-python scripts/prepare.py --dataset=smd --source=DIR --data_dir=DIR
-python scripts/prepare.py --dataset=smap --download --data_dir=DIR
-python scripts/prepare.py --dataset=simulated --sim_machines=6 --data_dir=DIR
+python scripts/prepare.py --dataset=folder --source=myfleet --data_dir=data
+python scripts/prepare.py --dataset=smd --source=ServerMachineDataset --data_dir=data
+python scripts/prepare.py --dataset=smap --download --data_dir=data                    # from its publishers
+python scripts/prepare.py --dataset=simulated --sim_machines=6 --data_dir=data         # with faults of known causes
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The README's table of one public data set: prepared, trained, scored and evaluated, once a seed, then averaged.
 
-python scripts/reproduce.py --dataset=msl --source=telemanom --workdir=DIR
-python scripts/reproduce.py --dataset=smd --source=ServerMachineDataset --workdir=DIR --seeds=0
+python scripts/reproduce.py --dataset=msl --source=telemanom --workdir=runs/msl
+python scripts/reproduce.py --dataset=smd --source=ServerMachineDataset --workdir=runs/smd_table --seeds=0
 
 Goes on where it was stopped. Prints every figure of the detector and of all floors as the mean over machines, and
 over seeds with half their span. The machines of SMD that the scoring rule was chosen on are left out of the means.

@@ -1,6 +1,6 @@
 """Trains the next model from the one in use, and puts it in its place only if it passes its checks.
 
-python scripts/retrain.py --current=runs/live --next=runs/2026-11-28 --source=FLEETDIR
+python scripts/retrain.py --current=runs/live --next=runs/2026-11-28 --source=myfleet
 python scripts/retrain.py --current=runs/live --put_back
 
 runs/live is a link to a work directory (ln -s 2026-11-21 runs/live); every other command takes it as --workdir.

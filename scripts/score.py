@@ -1,8 +1,8 @@
 """Scores every row of every machine with the stored network and calibration, and names the causes of alarms.
 
-python scripts/score.py --workdir=RUNDIR
-python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=ignore
-python scripts/score.py --workdir=RUNDIR --source=NEWFILES --cold_start=MIXTURERUN
+python scripts/score.py --workdir=runs/mine
+python scripts/score.py --workdir=runs/mine --source=newdata --output=scored --extra=ignore
+python scripts/score.py --workdir=runs/mine --source=newhosts --cold_start=runs/roles --output=scored_hosts
 
 A machine of new files that the run was not trained on is scored by the mixture of its role: of the run itself where
 it is one of role mixtures, else of --cold_start's. The column model says which model spoke.

@@ -1,11 +1,17 @@
 """Trains every machine of a fleet at once, then fits calibration and thresholds; run again, it resumes.
 
-python scripts/train.py --config=configs/smd.py:cpu --data_dir=DATADIR --workdir=RUNDIR
-python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --exclude='web-1:0-500'
-python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --train_from=2026-03-01T06:00
-python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RUNDIR --warm_start=LASTWEEK
-python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
-srun python scripts/train.py ... --distributed      (or on every host of a TPU pod, in every pod of a Kubernetes job)
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/mine     # :cpu fits two cores
+python scripts/train.py --config=configs/smd.py:cpu --data_dir=data --workdir=runs/smd         # what prepare.py made
+python scripts/train.py --config=configs/role_gmm.py --source=myfleet --workdir=runs/roles     # a mixture a role
+
+# a stretch that is known to be bad stays out; only later rows; begin with the weights of another run
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/clean --exclude='web-1:0-30'
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/new --train_from=2026-03-01T01:00
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/next --warm_start=runs/mine
+
+# several processes, one fleet: this and the other numbers on the other hosts; or srun, a TPU pod, Kubernetes
+python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0
+srun python scripts/train.py ... --distributed
 """
 
 import contextlib
