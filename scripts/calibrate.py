@@ -13,7 +13,7 @@ import run_flags
 from absl import flags
 from etils import epath
 from program import UsageError, run
-from terminal import track
+from terminal import first_lines, track
 
 from mtad_jax.config import Config, dumps, freeze, to_dict
 from mtad_jax.detect.calibrate_run import calibrate_run
@@ -106,7 +106,9 @@ def _calibrate() -> int:
       priors = {machine.name: calibrated.machines[machine.name].prior for machine in group.machines}
       params, _, _ = read_params(FLAGS.workdir, config, group, priors, step)
       previews += preview_group(group, params, series, calibrated.machines, tried, config, track)
-    print("\n".join(preview_lines(previews)))
+    previews.sort(key=lambda preview: -len(preview.events))
+    *lines, total = preview_lines(previews)
+    print("\n".join([*first_lines(lines, ""), total]))
   else:
     if prior is not None:
       write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)

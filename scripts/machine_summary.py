@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 from program import VERBOSE
-from terminal import Row, table_lines
+from terminal import Row, first_lines, table_lines
 
 from mtad_jax.detect.alive import Alive
 from mtad_jax.detect.calibrate_run import CalibratedRun, machine_lines, total_lines
@@ -14,6 +14,7 @@ from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.train.loop import Outcome
 from mtad_jax.train.workdir import CALIBRATION
 
+_MOST_TOTALS = 6  # lines under the table; a fleet of role mixtures has one a role
 _TRAINED = ("best loss", "at step", "skipped", "rolled back", "retired")
 _CALIBRATED = ("threshold", "check alarms", "promised", "remarks")
 
@@ -94,5 +95,6 @@ def summary_lines(calibrated: CalibratedRun, workdir: epath.PathLike, outcomes: 
   ranked.sort(key=lambda pair: pair[0])
   head = ("machine", *(_TRAINED if trained else ()), *_CALIBRATED)
   lines = machine_lines(calibrated) if VERBOSE.value else []
-  lines += table_lines(head, [row for _, row in ranked], str(epath.Path(workdir) / CALIBRATION))
-  return lines + total_lines(calibrated)
+  place = str(epath.Path(workdir) / CALIBRATION)
+  lines += table_lines(head, [row for _, row in ranked], place)
+  return lines + first_lines(total_lines(calibrated), place, _MOST_TOTALS)

@@ -110,7 +110,7 @@ def table_lines(head: Sequence[str], rows: Sequence[Row], rest: str, most: int =
   """Returns a table for a person; of more than `most` rows the first, and where the others are.
 
   Args:
-    rows: the worst first. rest: what has all of them, e.g. a file.
+    rows: the worst first. rest: what has all of them, e.g. a file; empty: nothing has.
   """
   shown = rows if VERBOSE.value else rows[:most]
   first, *lines = aligned([head, *(row.cells for row in shown)])
@@ -126,4 +126,5 @@ def first_lines(lines: Sequence[str], rest: str, most: int = MOST_ROWS) -> list[
 
 
 def _more(num: int, rest: str) -> list[str]:
-  return [paint(f"and {num} more; {rest} has them all (--verbose prints them)", DIM)] if num else []
+  where = f"; {rest} has them all" if rest else ""
+  return [paint(f"and {num} more{where} (--verbose prints them)", DIM)] if num else []

@@ -6,7 +6,7 @@ python scripts/train.py --config=configs/role_gmm.py --source=myfleet --workdir=
 
 # a stretch that is known to be bad stays out; only later rows; begin with the weights of another run
 python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/clean --exclude='web-1:0-30'
-python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/new --train_from=2026-03-01T01:00
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/late --train_from=web-1:60
 python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/next --warm_start=runs/mine
 
 # several processes, one fleet: this and the other numbers on the other hosts; or srun, a TPU pod, Kubernetes
