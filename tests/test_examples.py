@@ -90,10 +90,10 @@ def make_folder(place: Path) -> None:
   np.savetxt(smd / "test_label" / "machine-1-1.txt", labels, fmt="%d")
 
 
-def run_example(example: Example) -> Done:
+def run_example(example: Example, *more: str) -> Done:
   """Runs an example in this process, in the folder at hand."""
   arguments = [MAPPED.get(argument, argument) for argument in example.arguments]
-  return run_here(example.script, *arguments, *(TINY if example.script == "train.py" else ()))
+  return run_here(example.script, *arguments, *more, *(TINY if example.script == "train.py" else ()))
 
 
 def run_in_order(examples: list[Example]) -> list[str]:
@@ -139,10 +139,26 @@ def test_every_example_is_run_or_has_a_reason() -> None:
     assert any(part in example.line for example in every), part
 
 
-def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def say_nothing(examples: list[Example]) -> list[str]:
+  """Returns what was said all the same, of examples that are run again with --quiet."""
+  told = []
+  for example in examples:
+    done = run_example(example, "--quiet")
+    if (done.code, done.stdout, done.stderr) != (0, "", ""):
+      told.append(f"{example.line}\n{done}")
+  return told
+
+
+def test_the_examples_run_and_are_silent_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.chdir(tmp_path)
   make_folder(tmp_path)
-  assert run_in_order(the_day(slow=False)) == []
+  day = the_day(slow=False)
+  assert run_in_order(day) == []
+  again = [[example for example in day if example.script == f"{name}.py"] for name in DAY]
+  once = [examples[0] for examples in again if examples and examples[0].script != "floors.py"]
+  (tmp_path / "runs" / "mine" / "calibration.json").unlink()  # training is taken up where nothing is left but this
+  assert say_nothing(once) == []
+  assert (tmp_path / "runs" / "mine" / "calibration.json").exists()
 
 
 @pytest.mark.slow
