@@ -61,7 +61,10 @@ def meter(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(line: str) -> None:
   """Prints a line at once, above a progress bar where one stands."""
-  tqdm.write(line, file=sys.stdout)
+  if is_watched():
+    tqdm.write(line, file=sys.stdout)
+  else:
+    print(line)
   sys.stdout.flush()
 
 
