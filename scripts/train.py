@@ -155,6 +155,8 @@ def _train(
   config: Config, groups: list[Group], about: dict, other: str | None, stop: threading.Event
 ) -> list[Outcome]:
   """Returns how each group ended; the groups after one that was stopped by a signal are not begun."""
+  if QUIET.value:
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, progress_bar=False))
   outcomes: list[Outcome] = []
   sources: dict[str, str | None] = {}
   for index, group in enumerate(groups):
@@ -169,7 +171,7 @@ def _train(
     )
     began = time.perf_counter()
     first = _first_params(group, config, other, sources)
-    outcome = train_group(group, index, config, FLAGS.workdir, about, first, stop, quiet=QUIET.value)
+    outcome = train_group(group, index, config, FLAGS.workdir, about, first, stop)
     outcomes.append(outcome)
     _tell([describe_outcome(group.title(index), outcome) + f"; {time.perf_counter() - began:.0f} s"])
     if is_writer():

@@ -79,8 +79,6 @@ def train_group(
   about: dict[str, Any],
   first_params: Callable[[], Any] | None = None,
   stop: threading.Event | None = None,
-  *,
-  quiet: bool = False,
 ) -> Outcome:
   """Trains (or goes on training) one group to its end; checkpoints and metrics land in the work directory.
 
@@ -91,12 +89,11 @@ def train_group(
     first_params: gives the [M, ...] parameters to begin with, called only where there is no checkpoint to go on
       from; None: drawn.
     stop: ends training, with the state saved, when set; None: SIGTERM and SIGINT do.
-    quiet: no progress bar, on a terminal either.
 
   Raises:
     ValueError: checkpoints of another config or version, or none intact; a checkpoint or row that cannot be written.
   """
-  runner = _Runner(group, index, config, workdir, about, quiet=quiet)
+  runner = _Runner(group, index, config, workdir, about)
   try:
     if stop:
       return runner.run(runner.begin(first_params), stop)
@@ -110,18 +107,11 @@ class _Runner:
   """The loop itself, with what it needs at hand."""
 
   def __init__(
-    self,
-    group: Group,
-    index: int,
-    config: Config,
-    workdir: epath.PathLike,
-    about: dict[str, Any],
-    *,
-    quiet: bool = False,
+    self, group: Group, index: int, config: Config, workdir: epath.PathLike, about: dict[str, Any]
   ):
     self._names, self._index, self._config = group.names, index, config
     self._title, self._num_lanes = group.title(index), group.extent.num_lanes
-    self._workdir, self._about, self._quiet = epath.Path(workdir), about, quiet
+    self._workdir, self._about = epath.Path(workdir), about
     self._num_steps = total_steps(config, group.extent.num_machines)
     self._mesh = make_mesh(self._num_lanes, config.train.batch_size)
     num_machines = len(group.names)
@@ -200,7 +190,7 @@ class _Runner:
     settings = self._config.train
     events = (settings.log_every_steps, settings.validate_every_steps, settings.checkpoint_every_steps)
     pace = Pace(settings.max_dispatch_s)
-    shown = settings.progress_bar and not self._quiet and sys.stderr.isatty() and is_writer()
+    shown = settings.progress_bar and sys.stderr.isatty() and is_writer()
     report = self._fetch(state)
     tick, stopped = int(report.tick[0]), any_process(stop.is_set())
     was_marked = tick == self._num_steps or any(tick % every == 0 for every in events)
