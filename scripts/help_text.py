@@ -53,7 +53,7 @@ def _meaning(flag: flags.Flag) -> str:
 def _own_flags(script: str) -> list[flags.Flag]:
   """Returns the flags of a command: those needed first, then the others by name."""
   by_module = flags.FLAGS.flags_by_module_dict()
-  own = [flag for module in (script, "__main__", "run_flags") for flag in by_module.get(module, [])]
+  own = [flag for module in (script, "run_flags") for flag in by_module.get(module, [])]
   if "config" in flags.FLAGS:
     own.append(flags.FLAGS["config"])  # ml_collections defines it, for no module
   found = {flag.name: flag for flag in own}

@@ -49,7 +49,7 @@ def _parse(arguments: Sequence[str], docstring: str) -> list[str]:
   try:
     return flags.FLAGS(arguments)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    fail(_last_line(error), EXIT_USAGE)
+    fail(f"{_last_line(error).rstrip('.')}; --help shows examples", EXIT_USAGE)
 
 
 def _check_voice() -> None:
