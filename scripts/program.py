@@ -8,6 +8,7 @@ Every command has --help, --quiet and --verbose from here.
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import help_text
 from absl import app, flags, logging
 
+_MISSING = re.compile(r"flag --(\w+)=None: Flag --\1 must have a value other than None\.")  # absl's words
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_ALL_RETIRED = 3
@@ -39,7 +41,8 @@ def fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:
 def _last_line(error: Exception) -> str:
   """Returns an error's message; of one that carries a traceback, as ml_collections' do, the line that tells."""
   text = str(error).strip("'\" \n")
-  return text.splitlines()[-1] if "Traceback (most recent call last)" in text else text
+  text = text.splitlines()[-1] if "Traceback (most recent call last)" in text else text
+  return _MISSING.sub(r"--\1 is needed;", text).rstrip(".;")
 
 
 def _parse(arguments: Sequence[str], docstring: str) -> list[str]:
@@ -49,7 +52,7 @@ def _parse(arguments: Sequence[str], docstring: str) -> list[str]:
   try:
     return flags.FLAGS(arguments)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    fail(f"{_last_line(error).rstrip('.')}; --help shows examples", EXIT_USAGE)
+    fail(f"{_last_line(error)}; --help shows examples", EXIT_USAGE)
 
 
 def _check_voice() -> None:
