@@ -1,6 +1,6 @@
 """Any fleet: a folder of raw files, or a dataset made from one.
 
-python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/mine
 """
 
 from ml_collections import ConfigDict

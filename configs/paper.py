@@ -1,6 +1,6 @@
 """The paper's sizes and training: hidden 300, latent 300, Adam 1e-3, batch 256, 100 epochs of SMD.
 
-python scripts/train.py --config=configs/paper.py --data_dir=DATADIR --workdir=RUNDIR
+python scripts/train.py --config=configs/paper.py --data_dir=data --workdir=runs/paper
 An epoch is taken as 28,000 rows. The gradient clip of 1.0 per machine is ours; the paper names none. Not run in full:
 no accelerator was at hand.
 """

@@ -1,7 +1,7 @@
 """One Gaussian mixture per role of machines, in place of a network per machine; any fleet.
 
-python scripts/train.py --config=configs/role_gmm.py --source=FLEETDIR --workdir=RUNDIR
-python scripts/train.py --config=configs/role_gmm.py --data_dir=DATADIR --config.data.dataset=smd --workdir=RUNDIR
+python scripts/train.py --config=configs/role_gmm.py --source=myfleet --workdir=runs/roles
+python scripts/train.py --config=configs/role_gmm.py --data_dir=data --config.data.dataset=smd --workdir=runs/roles
 """
 
 from ml_collections import ConfigDict

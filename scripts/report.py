@@ -1,6 +1,7 @@
 """Writes the report of a work directory: one HTML file that opens offline.
 
-  python scripts/report.py --workdir=DIR [--scores=DIR] [--output=FILE]
+python scripts/report.py --workdir=runs/mine
+python scripts/report.py --workdir=runs/mine --scores=scored --output=scored/report.html
 """
 
 import datetime

@@ -5,6 +5,7 @@ from typing import Literal
 from absl import flags
 from etils import epath
 from program import UsageError
+from terminal import track
 
 from mtad_jax.config import Config, freeze
 from mtad_jax.config_choices import Detector
@@ -42,7 +43,7 @@ def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> lis
     raise UsageError("--data_dir and --source: one of them, not both")
   if not data_dir and not source:
     data_dir, source = run.run["data_dir"], run.run["source"]
-  return load_machines(run.config.data, data_dir=data_dir, source=source)
+  return load_machines(run.config.data, data_dir=data_dir, source=source, track=track)
 
 
 def prepared_again(run: Run, config: Config, machines: list[Machine], workdir: str) -> list[Group]:
@@ -51,7 +52,7 @@ def prepared_again(run: Run, config: Config, machines: list[Machine], workdir: s
   Raises:
     ValueError: naming the machines whose data changed since, so that the network was fitted on other rows.
   """
-  groups = prepare_groups(machines, config)
+  groups = prepare_groups(machines, config, track)
   place = epath.Path(workdir) / FLEET
   check_same_data(read_json(place, "train.py", ("groups",)), describe_fleet(groups), place)
   return groups
@@ -115,5 +116,5 @@ def read_new_files(
   Raises:
     ValueError: a machine without a model, or a broken input contract, in one line.
   """
-  machines = read_fleet_folder(source, require_train=False)
+  machines = read_fleet_folder(source, require_train=False, track=track)
   return [in_trained_order(run, machine, source, extra, cold) for machine in machines]

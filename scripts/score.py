@@ -1,8 +1,8 @@
 """Scores every row of every machine with the stored network and calibration, and names the causes of alarms.
 
-python scripts/score.py --workdir=RUNDIR
-python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=ignore
-python scripts/score.py --workdir=RUNDIR --source=NEWFILES --cold_start=MIXTURERUN
+python scripts/score.py --workdir=runs/mine
+python scripts/score.py --workdir=runs/mine --source=newdata --output=scored --extra=ignore
+python scripts/score.py --workdir=runs/mine --source=newhosts --cold_start=runs/roles --output=scored_hosts
 
 A machine of new files that the run was not trained on is scored by the mixture of its role: of the run itself where
 it is one of role mixtures, else of --cold_start's. The column model says which model spoke.
@@ -17,7 +17,9 @@ import host
 import run_flags
 from absl import flags
 from etils import epath
-from program import UsageError, run
+from program import VERBOSE, UsageError, run
+from score_summary import Line, describe, full_line, summary_lines
+from terminal import say, track
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import RunMode
@@ -102,22 +104,22 @@ def _score(
   tails: dict[str, Tail],
   writers: dict[str, TableWriter],
   folder: epath.Path,
-) -> list[str]:
-  """Scores and writes the machines of one judge; returns lines for a person."""
+) -> list[Line]:
+  """Scores and writes the machines of one judge; returns what is told of each."""
   for name, remark in judge.remarks.items():
     print(f"{name}: {remark}", flush=True)
   metrics = tuple(judge.metrics[i] for i in judge.targets)
-  lines = []
-  for judged in score_judge(judge, machines, tails, train_split=FLAGS.split == "train"):
-    machine, scored, calibration = judged.machine, judged.scored, judged.calibration
+  lines: list[Line] = []
+  for judged in score_judge(judge, machines, tails, train_split=FLAGS.split == "train", track=track):
+    scored = judged.scored
     events = write_machine(writers, judged, metrics, judge.config, all_rows=FLAGS.all_metric_scores)
     if FLAGS.export == "original":
-      write_original(folder / "original" / machine.name, scored, metrics)
-    told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"
-    told += f", {scored.is_anomaly.sum() / max(scored.valid.sum(), 1):.2%} of rows above the threshold"
-    outside = sorted(zip(judged.split.outside_share, judge.metrics, strict=True), reverse=True)[:3]
-    worst = ", ".join(f"{name} {share:.0%}" for share, name in outside if share >= 0.005)
-    lines.append(f"{machine.name}: {told}; outside the training range: {worst or 'next to nothing'}")
+      write_original(folder / "original" / judged.machine.name, scored, metrics)
+    outside = dict(zip(judge.metrics, judged.split.outside_share.tolist(), strict=True))
+    line = describe(judged.machine.name, scored, events, count_events(events, judged.calibration), outside)
+    if VERBOSE.value:
+      say(full_line(line))
+    lines.append(line)
   return lines
 
 
@@ -154,9 +156,11 @@ def main() -> int:
     sole_writer(folder, "score.py"),
     open_tables(folder, opened.run["run_id"], has_labels, told_of) as writers,
   ):
+    lines: list[Line] = []
     for judge in judges:
-      print("\n".join(_score(judge, machines, tails, writers, folder)), flush=True)
+      lines += _score(judge, machines, tails, writers, folder)
       del judge  # its parameters go before the next group's come
+  print("\n".join(summary_lines(lines, str(folder / "scores.parquet"))))
   print(f"{len(machines)} machines in {time.perf_counter() - began:.0f} s; tables in {folder}")
   return 0
 

@@ -134,6 +134,13 @@ def test_round_trip_is_bit_equal(written, state):
   assert about["checksums"]["params.bias"] == lane_checksums(np.asarray(state.params["bias"]))
 
 
+def test_a_relative_directory_will_do(tmp_path, state, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  write(Path("runs/group-0"), state, (1,))
+  with Checkpoints(tmp_path / "runs" / "group-0", read_only=True) as checkpoints:
+    assert_equal(checkpoints.restore(1, template_of(state)), at_step(state, 1))
+
+
 def test_the_latest_are_kept(tmp_path, state):
   with Checkpoints(tmp_path / "group-0", num_to_keep=2) as checkpoints:
     for step in (1, 2, 3, 10):

@@ -11,6 +11,7 @@ import numpy as np
 
 from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.fleet import Group, PreparedMachine
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join
 from mtad_jax.detect.feature_attention import UsualAttention, usual_attention
@@ -129,6 +130,7 @@ def calibrate_blocks(
   config: Config,
   tried: dict[str, Tried] | None = None,
   priors: Mapping[str, MetricPrior] | None = None,
+  track: Track = untracked,
 ) -> dict[str, MachineCalibration]:
   """Returns the calibration of each machine of all blocks, in their order.
 
@@ -137,6 +139,7 @@ def calibrate_blocks(
       that a generator need not hold the parameters of all.
     priors: what is known of each machine's metrics, by its name; None: nothing.
     tried: is given each machine's calibration and check rows as the calibration scores them.
+    track: watches the model's batches, then the thresholds, machine by machine.
 
   Raises:
     ValueError: naming the machine and role where not one calibration row is usable, or no threshold can be had, or
@@ -153,7 +156,7 @@ def calibrate_blocks(
     known += [
       know_nothing(len(group.metrics)) if priors is None else priors[machine.name] for machine in group.machines
     ]
-    held += measure_errors(group, params, config)
+    held += measure_errors(group, params, config, track)
   roles = [machine.role for machine in machines]
   densities, held = _with_densities(machines, held, [of_columns(prior, targets) for prior in known], config)
   models, scores, pooled, attended = [], [], [], []
@@ -173,7 +176,8 @@ def calibrate_blocks(
       )
     )
   found = {}
-  for i, machine in enumerate(machines):
+  for i in track(range(len(machines)), "thresholds"):
+    machine = machines[i]
     own_rows = held[i].num_rows
     peers = [i]
     if own_rows < settings.min_calibration_rows:

@@ -11,6 +11,7 @@ import numpy as np
 from mtad_jax.config import Config
 from mtad_jax.config_choices import Detector, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.errors import Errors, find_errors, take_rows
 from mtad_jax.detect.feature_attention import attention_shares, has_attention
 from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
@@ -56,18 +57,24 @@ def _first_rows(group: Group, part: str, config: Config) -> list[int]:
 
 
 def part_errors(
-  group: Group, params: Any, config: Config, centres: Sequence[np.ndarray], parts: Sequence[str]
+  group: Group,
+  params: Any,
+  config: Config,
+  centres: Sequence[np.ndarray],
+  parts: Sequence[str],
+  track: Track = untracked,
 ) -> list[list[PartErrors]]:
   """Returns each machine's errors on each of the parts, in the order of time, on all devices of this process.
 
   Args:
     params: stacked, [M, ...]. centres: `fit_centre` of each machine.
     parts: names; the network runs from the first one's first row to the end of the training split.
+    track: watches its batches.
   """
   window, columns = config.model.window_size, list(group.targets)
   firsts = _first_rows(group, parts[0], config)
   series = [m.train.values[first:] for m, first in zip(group.machines, firsts, strict=True)]
-  outputs = compute_row_outputs(params, series, config, len(columns))
+  outputs = compute_row_outputs(params, series, config, len(columns), track)
   found = []
   for i, (machine, first, values) in enumerate(zip(group.machines, firsts, series, strict=True)):
     is_constant = machine.preparation.scaler.is_constant[columns]
@@ -82,13 +89,13 @@ def part_errors(
   return found
 
 
-def measure_errors(group: Group, params: Any, config: Config) -> list[HeldOut]:
+def measure_errors(group: Group, params: Any, config: Config, track: Track = untracked) -> list[HeldOut]:
   """Returns each machine's errors under its parameters [M, ...], on all devices of this process."""
   centres = [fit_centre(machine, list(group.targets), config) for machine in group.machines]
   parts = ["calibration", "check"]
   if config.detect.rule is ScoringRule.DENSITY and config.model.detector is Detector.MTAD_GAT:
     parts = ["validation", *parts]
-  found = part_errors(group, params, config, centres, parts)
+  found = part_errors(group, params, config, centres, parts, track)
   held = []
   for centre, own in zip(centres, found, strict=True):
     named = dict(zip(parts, own, strict=True))

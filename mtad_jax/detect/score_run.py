@@ -15,6 +15,7 @@ from mtad_jax.config import Config
 from mtad_jax.data.contract import check_contract
 from mtad_jax.data.machine import Machine, Series
 from mtad_jax.data.preparation import Preparation, PreparedSplit, apply_preparation, own_values
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.judges import ColdStart, Judge, judge_cold, judge_group
 from mtad_jax.detect.score_machine import ScoredRows, score_machines
@@ -32,7 +33,7 @@ class Judged(NamedTuple):
   """One machine scored: its rows, what they were scored with, and by which of `tables.MODELS`.
 
   machine: with the scored rows in its `test`. split: those rows as the model read them, after those of `context`,
-  where there is any. params: its network's, or its role's `Scorer`. inputs: names of the F metrics that the model reads.
+  where there is any. params: its network's, or its role's `Scorer`. inputs: names of the F metrics that it reads.
   """
 
   machine: Machine
@@ -90,13 +91,19 @@ def _prepare(
 
 
 def score_judge(
-  judge: Judge, machines: Mapping[str, Machine], tails: Mapping[str, Tail], *, train_split: bool = False
+  judge: Judge,
+  machines: Mapping[str, Machine],
+  tails: Mapping[str, Tail],
+  *,
+  train_split: bool = False,
+  track: Track = untracked,
 ) -> Iterator[Judged]:
   """Yields the judge's machines scored, one after the other; the network runs for all at once.
 
   Args:
     tails: what machines' series go on from, by name; without one, the first W rows have no score.
     train_split: the training split is scored in place of the test split.
+    track: watches the model's batches, then the machines.
 
   Raises:
     ValueError: a machine that breaks the input contract, in one line.
@@ -114,6 +121,7 @@ def score_judge(
     judge.calibrations,
     judge.config,
     contexts,
+    track,
   )
   for i, ((machine, split), scored) in enumerate(zip(prepared, all_scored, strict=True)):
     # what a person compares with the expected band is what was there: not clipped, and null where missing

@@ -17,7 +17,13 @@ from mtad_jax.config import Config
 from mtad_jax.config_choices import Detector
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.machine import Machine
-from mtad_jax.detect.calibrate_run import calibrate_run, calibration_faults, read_calibration, report_lines
+from mtad_jax.detect.calibrate_run import (
+  calibrate_run,
+  calibration_faults,
+  machine_lines,
+  read_calibration,
+  total_lines,
+)
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.judges import ColdStart, Judge, open_cold_start
 from mtad_jax.detect.score_run import Judged, judges_of_run, score_judge
@@ -77,7 +83,7 @@ def fit_run(workdir: epath.PathLike, config: Config, machines: Sequence[Machine]
       _fit_networks(folder, config, groups, run_id)
     calibrated = calibrate_run(folder, config, groups, open_workdir(folder).groups, run_id)
     write_json(folder / CALIBRATION, calibrated.content)
-    print("\n".join(report_lines(calibrated)), flush=True)
+    print("\n".join(machine_lines(calibrated) + total_lines(calibrated)), flush=True)
     fitted = open_fitted(folder)
     write_training_scores(fitted, machines)
   return fitted

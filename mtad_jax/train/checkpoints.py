@@ -124,7 +124,9 @@ class Checkpoints(CheckpointReader):
       self._clear_litter()
       if not self._cloud:
         _check_space(Path(self.directory / f".{step}{_SPACE}"), named, about)
-      self._writer.save(self.directory / str(step), args=args)
+      place = self.directory / str(step)
+      # Orbax takes absolute paths only; messages keep the one that was given
+      self._writer.save(place if self._cloud else epath.Path(Path(place).absolute()), args=args)
       if not self._cloud:
         _flush(Path(self.directory / str(step)))
       self._read(step, self.about(step), list(named))
