@@ -7,8 +7,8 @@ no accelerator was at hand.
 
 from ml_collections import ConfigDict
 
-from configs import fleet
 from mtad_jax.config import Config, to_dict
+from mtad_jax.config_presets import CPU
 
 
 def get_config(size: str = "") -> ConfigDict:
@@ -20,8 +20,8 @@ def get_config(size: str = "") -> ConfigDict:
   config.model.linear_rows = 0  # the paper's network stands alone
   config.train.num_train_steps = 100 * 28_000 // 256
   if size == "cpu":
-    config.model.update(fleet.CPU["model"])
-    config.train.update(fleet.CPU["train"])
+    config.model.update(CPU["model"])
+    config.train.update(CPU["train"])
     config.train.num_train_steps = 1_000
   elif size:
     raise ValueError(f"config: {size!r} is no size; leave it out or write :cpu")

@@ -19,6 +19,7 @@ from mtad_jax.detect.calibration import Tried
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.explain.preview import Preview, preview_group, preview_lines
 from mtad_jax.roles.prior import read_text
+from mtad_jax.train.stored_run import sole_writer
 from mtad_jax.train.workdir import CALIBRATION, CONFIG, PRIOR, write_json, write_whole
 
 FLAGS = flags.FLAGS
@@ -80,7 +81,7 @@ def _changed(config: Config) -> Config:
 def main() -> int:
   """Calibrates and writes calibration.json and the settings it was made with; returns the exit code."""
   run_flags.open_workdir(FLAGS.workdir)  # no lock is put into a folder that is no work directory
-  with run_flags.sole_writer(FLAGS.workdir, "calibrate.py"):
+  with sole_writer(FLAGS.workdir, "calibrate.py"):
     return _calibrate()
 
 

@@ -1,8 +1,6 @@
 """Flags and steps that the commands on a work directory share: config in, data read and prepared."""
 
-import contextlib
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from absl import flags
 from etils import epath
@@ -10,24 +8,16 @@ from program import UsageError
 
 from mtad_jax.config import Config, freeze
 from mtad_jax.config_choices import Detector
-from mtad_jax.data.contract import check_contract
 from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.fleet_folder import list_folder, read_fleet_folder
 from mtad_jax.data.load import load_machines
-from mtad_jax.data.machine import Machine, empty_series
-from mtad_jax.detect.judges import ColdStart, cold_preparation, open_cold_start
-from mtad_jax.train.fleet_file import StoredGroup, check_same_data, describe_fleet, read_fleet
-from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json, sweep
-from mtad_jax.train.writer_lock import writer_lock
-
-
-class Run(NamedTuple):
-  """A work directory as later commands find it. run: run.json's content."""
-
-  config: Config
-  run: dict
-  groups: list[StoredGroup]
+from mtad_jax.data.machine import Machine
+from mtad_jax.detect.judges import ColdStart, open_cold_start
+from mtad_jax.detect.trained_order import in_trained_order
+from mtad_jax.train.fleet_file import check_same_data, describe_fleet
+from mtad_jax.train.stored_run import Run, open_workdir
+from mtad_jax.train.workdir import FLEET, read_json
 
 
 def define_config() -> None:
@@ -44,29 +34,6 @@ def frozen_config() -> Config:
     return freeze(flags.FLAGS.config.to_dict())
   except (ValueError, OSError) as error:  # ml_collections keeps a missing file's error until the first access
     raise UsageError(error) from None
-
-
-def open_workdir(workdir: str) -> Run:
-  """Returns what a work directory holds; raises ValueError where train.py has not made it."""
-  folder = epath.Path(workdir)
-  if not (folder / RUN).exists():
-    raise ValueError(f"{folder}: not a work directory ({RUN} is missing); train.py makes one")
-  run = read_json(folder / RUN, "train.py", ("run_id", "created", "data_dir", "source", "commit"))
-  return Run(read_config(folder), run, read_fleet(folder))
-
-
-@contextlib.contextmanager
-def sole_writer(folder: epath.PathLike, program: str) -> Iterator[None]:
-  """Yields while no other program writes into `folder`, which is made, and cleared of what a killed one left.
-
-  Raises:
-    ValueError: another program is writing there. OSError: it cannot be written to.
-  """
-  epath.Path(folder).mkdir(parents=True, exist_ok=True)
-  with writer_lock(folder, program):
-    for name in sweep(folder):
-      print(f"{folder}: removed {name}, left by a program that was killed", flush=True)
-    yield
 
 
 def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> list[Machine]:
@@ -108,11 +75,6 @@ def without_calibration_rows(groups: list[Group], machines: list[Machine], texts
   return changed
 
 
-def _is_named(machine: Machine) -> bool:
-  """Returns whether the files named their columns; the reader makes up metric_0 and on where they did not."""
-  return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
-
-
 def define_cold_start() -> None:
   """Defines --cold_start=RUNDIR."""
   flags.DEFINE_string(
@@ -139,51 +101,6 @@ def cold_start(run: Run, workdir: str, source: str | None) -> ColdStart | None:
   if is_mixture and source and any(name not in known for name in list_folder(source)):
     return open_cold_start(workdir, run.config, run.groups, run.run["run_id"])
   return None
-
-
-def in_trained_order(
-  run: Run, machine: Machine, source: str, extra: Literal["refuse", "ignore"], cold: ColdStart | None = None
-) -> Machine:
-  """Returns one new machine with its test columns in the trained order.
-
-  Args:
-    cold: what scores a machine that has no model of its own; None: it is refused.
-
-  Raises:
-    ValueError: it has no model, or breaks the input contract, in one line.
-  """
-  known = {machine.name: machine for group in run.groups for machine in group.machines}
-  if machine.name in known:
-    preparation, config = known[machine.name].preparation, run.config
-  elif cold is not None:
-    try:
-      preparation, config = cold_preparation(cold, machine), cold.config
-    except ValueError as error:
-      raise ValueError(f"{source}: {error}") from None
-  else:
-    raise ValueError(
-      f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}; a run of role mixtures can"
-      " score it: --cold_start"
-    )
-  columns = check_contract(
-    preparation,
-    machine.name,
-    machine.metrics,
-    machine.test,
-    config.data,
-    named=_is_named(machine),
-    extra=extra,
-  ).tolist()
-  causes = tuple(
-    cause._replace(metrics=tuple(columns.index(i) for i in cause.metrics if i in columns))
-    for cause in machine.interpretation
-  )
-  return machine._replace(
-    metrics=preparation.metrics,
-    train=empty_series(len(columns)),
-    test=machine.test._replace(values=machine.test.values[:, columns]),
-    interpretation=causes,
-  )
 
 
 def read_new_files(

@@ -45,6 +45,7 @@ from mtad_jax.train.processes import is_writer
 from mtad_jax.train.run_file import note_sources, open_run, written_by
 from mtad_jax.train.share import read_share
 from mtad_jax.train.stop_signal import stop_on_signal
+from mtad_jax.train.stored_run import sole_writer
 from mtad_jax.train.trouble_report import summary_lines
 from mtad_jax.train.warm_start import describe_sources, warm_start
 from mtad_jax.train.workdir import CALIBRATION, PRIOR, write_json, write_whole
@@ -218,7 +219,7 @@ def main() -> int:
   with contextlib.ExitStack() as held:
     with processes.first_then_all("open the work directory"):
       if is_writer():
-        held.enter_context(run_flags.sole_writer(FLAGS.workdir, "train.py"))
+        held.enter_context(sole_writer(FLAGS.workdir, "train.py"))
         open_run(FLAGS.workdir, config, fleet, FLAGS.data_dir, FLAGS.source, FLAGS.warm_start)
         if prior is not None:
           write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)

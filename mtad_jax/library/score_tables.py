@@ -1,37 +1,17 @@
 """One machine's scored rows into the tables: scores, events, metrics' scores near events, causes of true segments."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from mtad_jax.config import DetectConfig
-from mtad_jax.data.machine import Machine
-from mtad_jax.data.preparation import PreparedSplit
-from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.events import Event
-from mtad_jax.detect.score_machine import ScoredRows
+from mtad_jax.detect.score_run import Judged
 from mtad_jax.detect.tables import TableWriter
 from mtad_jax.evaluate.segments import segments_of
 from mtad_jax.explain.event_list import list_events, near_events, rank_segments
-from mtad_jax.roles.attribution import Scorer
 from mtad_jax.roles.cause_set import find_cause_set
 
 
-class Judged(NamedTuple):
-  """One machine scored: its rows, what they were scored with, and by which of `tables.MODELS`.
-
-  split: the rows as the model read them. scorer: its role's mixture; None where a network scored it.
-  """
-
-  machine: Machine
-  scored: ScoredRows
-  calibration: MachineCalibration
-  model: str
-  split: PreparedSplit
-  scorer: Scorer | None
-
-
-def _cause_set(judged: Judged, event: Event, metrics: tuple[str, ...]) -> list[str] | None:
+def find_causes(judged: Judged, event: Event, metrics: tuple[str, ...]) -> list[str] | None:
   """Returns the fewest metrics that make an event's strongest row unusual under its role's mixture; None without."""
   if judged.scorer is None:
     return None
@@ -79,7 +59,7 @@ def write_machine(
     columns["contributors"] = [
       [{"metric": metric, "contribution": share} for metric, share in event.contributors] for event in events
     ]
-    columns["cause_set"] = [_cause_set(judged, event, metrics) for event in events]
+    columns["cause_set"] = [find_causes(judged, event, metrics) for event in events]
     writers["events"].write({**columns, "model": [model] * len(events)})
   near = near_events(events, num_rows, settings.event_margin_rows)
   rows = np.flatnonzero((near & scored.valid) if not all_rows else np.ones(num_rows, bool))
