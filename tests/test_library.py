@@ -1,4 +1,4 @@
-"""The library's objects: equal to the commands, kept and found again, arrays and frames alike, errors by their lines."""
+"""The library's objects: equal to the commands, kept and found again; arrays, frames, fleets; errors."""
 
 import copy
 import pickle

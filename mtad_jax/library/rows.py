@@ -35,7 +35,8 @@ class Explanation(NamedTuple):
   event: as events.parquet has it: rows, times, severity, peak, level, contributors that sum to 1. cause_set: the
   fewest metrics that make its strongest row unusual under its role's mixture; None where a network scored it. model:
   what scored it, as in the tables. metrics: F' names. rows: [R] of the event and a margin, those with a score.
-  metric_scores, forecast, reconstruction, expected_low, expected_high, actual: [R, F'], as metric_scores.parquet has them.
+  metric_scores, forecast, reconstruction, expected_low, expected_high, actual: [R, F'], as metric_scores.parquet has
+  them.
   """
 
   event: Event
