@@ -30,7 +30,7 @@ class Tail(NamedTuple):
 
 
 class Judged(NamedTuple):
-  """One machine scored: its rows, what they were scored with, and by which of `tables.MODELS`.
+  """One machine scored: its rows, what they were scored with, and by which of the models that `tables` names.
 
   machine: with the scored rows in its `test`. split: those rows as the model read them, after those of `context`,
   where there is any. params: its network's, or its role's `Scorer`. inputs: names of the F metrics that it reads.

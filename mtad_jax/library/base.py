@@ -36,12 +36,20 @@ class BaseDetector:
   """
 
   SETTINGS: ClassVar[Mapping[str, str]] = {}  # argument -> config field
-  size: str | None
-  roles: Mapping[str, str] | None
-  settings: Mapping[str, Any] | None
-  prior: str | os.PathLike | None
-  workdir: str | os.PathLike | None
-  verbose: bool
+
+  def __init__(
+    self,
+    roles: Mapping[str, str] | None = None,
+    prior: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+    workdir: str | os.PathLike | None = None,
+    verbose: bool = False,
+  ):
+    self.roles = roles
+    self.prior = prior
+    self.settings = settings
+    self.workdir = workdir
+    self.verbose = verbose
 
   # settings
 
@@ -219,8 +227,7 @@ class BaseDetector:
     fitted = open_fitted(path)
     preset = cls._preset("cpu")
     preset["train"]["progress_bar"] = fitted.run.config.train.progress_bar  # `verbose` says it here
-    detector = cls()
-    detector.settings = to_settings(fitted.run.config, preset) or None
+    detector = cls(settings=to_settings(fitted.run.config, preset) or None)
     detector._adopt(fitted, None)
     return detector
 

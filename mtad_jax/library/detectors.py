@@ -66,11 +66,7 @@ class MTADGAT(BaseDetector):
     self.threshold = threshold
     self.pot_q = pot_q
     self.random_seed = random_seed
-    self.roles = roles
-    self.prior = prior
-    self.settings = settings
-    self.workdir = workdir
-    self.verbose = verbose
+    super().__init__(roles, prior, settings, workdir, verbose)
 
   @classmethod
   def _preset(cls, size: str) -> dict[str, Any]:
@@ -114,11 +110,7 @@ class RoleMixture(BaseDetector):
     self.threshold = threshold
     self.pot_q = pot_q
     self.random_seed = random_seed
-    self.roles = roles
-    self.prior = prior
-    self.settings = settings
-    self.workdir = workdir
-    self.verbose = verbose
+    super().__init__(roles, prior, settings, workdir, verbose)
 
   @classmethod
   def _preset(cls, size: str) -> dict[str, Any]:

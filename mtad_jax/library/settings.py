@@ -16,6 +16,7 @@ from mtad_jax.data.train_from import first_training_row, parse_beginnings
 WINDOW_SHARE = 4  # a window is at most the rows of the shortest series over this
 _SMALLEST_WINDOW = int(RANGES["model.window_size"][0] or 0)
 LEAST_ROWS = _SMALLEST_WINDOW + MIN_TARGET_ROWS  # of a series that can be cut into its four parts
+FEW_ROWS = 20  # below, the calibration part has a single row, and a threshold from it says nothing
 
 
 def _plain(value: Any) -> Any:
@@ -56,7 +57,7 @@ def build_config(
 
 
 def to_settings(config: Config, preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns the settings tree that `build_config` makes `config` of without arguments: what differs from a preset."""
+  """Returns the settings that `build_config` makes `config` of without arguments: what differs from a preset."""
   found: dict[str, dict[str, Any]] = {}
   for path, (value, _) in differences(config, freeze(preset)).items():
     group, name = path.split(".")
@@ -82,6 +83,12 @@ def with_short_window(config: Config, machines: Sequence[Machine]) -> Config:
     # scikit-learn's checks look for the text n_samples
     raise ValueError(
       f"machine {shortest}: {num_rows} training rows (n_samples={num_rows}); at least {LEAST_ROWS} rows are needed"
+    )
+  if num_rows < FEW_ROWS:
+    warnings.warn(
+      f"machine {shortest}: {num_rows} training rows leave one to calibrate on: scores can be ranked, thresholds and"
+      f" labels say nothing below {FEW_ROWS} rows",
+      stacklevel=2,
     )
   most = max(num_rows // WINDOW_SHARE, _SMALLEST_WINDOW)
   wanted = config.model.window_size
