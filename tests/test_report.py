@@ -16,6 +16,7 @@ import pytest
 
 from mtad_jax.config import Config, DetectConfig, EvaluateConfig, dumps
 from mtad_jax.data.machine import Interpretation
+from mtad_jax.detect.tables import METRIC_SCORES
 from mtad_jax.evaluate.summary import ScoredMachine, evaluate_fleet
 from mtad_jax.report import figures, tables, trouble
 from mtad_jax.report.downsample import kept_rows, run_peaks, runs_of
@@ -95,6 +96,28 @@ def record(verdict: str, tick: int, **changes: Any) -> dict[str, Any]:
   return found | {"usual_loss": 1.25, "worst_row": 70 + tick, "rows": [3, 70 + tick]} | changes
 
 
+def write_metric_scores(folder: Path) -> None:
+  """Writes the metrics' figures of both events' rows and of four rows on both sides."""
+  rows = range(98, 110)
+  lines = [
+    {
+      "machine": name,
+      "row": row,
+      "metric": metric,
+      "score": float(row == 104) * (9 if metric == "load_1" else 30),
+      "forecast": None,
+      "reconstruction": 5.0,
+      "expected_low": 4.0,
+      "expected_high": 6.0,
+      "actual": 5.0 + 20 * (row == 104),
+    }
+    for name in NAMES
+    for row in rows
+    for metric in ("load_1", "<b>cpu_r</b>")
+  ]
+  pq.write_table(pa.Table.from_pylist(lines, schema=METRIC_SCORES), folder / "metric_scores.parquet")
+
+
 def write_metrics(folder: Path, *, trouble: bool = True, old: bool = False) -> None:
   """Writes a log: with a machine rolled back and retired, without trouble, or as older versions did."""
   lines: list[dict[str, Any]] = [{"header": True, "group": 0, "machines": list(NAMES)}]
@@ -144,6 +167,7 @@ def workdir(tmp_path: Path) -> Path:
   folder.mkdir()
   write_scores(folder)
   write_events(folder)
+  write_metric_scores(folder)
   write_metrics(folder)
   write_evaluation(folder)
   (folder / "config.json").write_text(dumps(Config()))
@@ -350,10 +374,11 @@ def test_cloud_and_absent_folders_are_refused(tmp_path: Path) -> None:
 
 def test_structure_of_the_page(workdir: Path) -> None:
   page = Page(render(read_work(str(workdir)), made="today"))
-  wanted = {"machines", "scores", "events", "evaluation", "training", "notes", "score-chart", "loss-chart"}
+  wanted = {"fleet", "worst", "machines", "scores", "events", "evaluation", "training", "notes"}
+  wanted |= {"fleet-map", "score-chart", "event-chart", "loss-chart"}
   assert wanted <= set(page.ids)
   assert len(page.ids) == len(set(page.ids))
-  assert page.tags.count("script") == 3
+  assert page.tags.count("script") == 4
   assert page.tags.count("h1") == page.tags.count("main") == 1
   assert page.tags.count("table") == page.tags.count("caption") == len(page.tables)
   assert ("html", "lang", "en") in page.attributes
@@ -401,7 +426,7 @@ def test_chart_data_are_the_scores(workdir: Path) -> None:
     np.testing.assert_array_equal(decode(entry["x"]), np.arange(ROWS))
     np.testing.assert_array_equal(decode(entry["y"]), scores.astype(np.float32))
     best = evaluation["machines"][NAMES[lane]]["detector"]["oracle"]["threshold"]
-    assert entry["thresholds"] == {"initial": 3.0, "pot": THRESHOLD, "best": best}
+    assert entry["thresholds"] == {"initial": 3.0, "pot": THRESHOLD, "best": best, "warning": None}
     assert entry["labels"] == [[100, 110], [200, 205]]
     assert entry["alarms"] == [[102, 106]]
     assert not entry["moving"]
@@ -589,6 +614,7 @@ def test_a_log_of_an_older_version_is_shown_as_far_as_it_goes(workdir: Path, had
     ("run.json", "There is no run.json"),
     ("calibration.json", "There is no calibration.json"),
     ("fleet.json", "There is no fleet.json"),
+    ("metric_scores.parquet", "There is no metric_scores.parquet"),
     ("config.json", "There is no config.json"),
   ],
 )
@@ -626,9 +652,9 @@ def test_a_large_fleet_stays_a_small_file() -> None:
     )
 
   machines = {f"machine-{index}": machine() for index in range(28)}
-  parts = ("losses", "evaluation", "settings", "run", "calibration", "notes", "events")
+  parts = ("losses", "evaluation", "settings", "run", "calibration", "notes", "events", "metric_scores")
   missing = dict.fromkeys(parts, "Not there.")
-  work = Work(Path("w"), machines, [], {}, None, None, {}, {}, {}, [], None, missing)
+  work = Work(Path("w"), machines, [], {}, None, None, {}, {}, {}, [], None, missing, {}, None)
   assert len(render(work, made="today").encode()) < 15e6
   assert figures.points_per_machine(28) == 4000
   assert figures.points_per_machine(1000) * 1000 <= figures.POINTS_PER_FLEET
