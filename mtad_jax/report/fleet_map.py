@@ -137,9 +137,9 @@ def _legend(work: Work) -> str:
   warned = any(scores.warning is not None for scores in work.machines.values())
   warning = '<li><span class="key warning"></span>warning: above the lower threshold</li>' if warned else ""
   return (
-    '<ul class="legend" aria-label="Colours of the map"><li><span class="key quiet"></span>below the threshold,'
-    f' deeper: nearer to it</li>{warning}<li><span class="key critical"></span>critical: above the threshold,'
-    ' darker or paler: further above</li><li><span class="key none"></span>no score</li></ul>'
+    '<ul class="legend" aria-label="Colours of the map"><li><span class="key quiet"></span>below the threshold</li>'
+    f'{warning}<li><span class="key critical"></span>critical: above the threshold</li><li>'
+    '<span class="key none"></span>no score</li></ul>'
   )
 
 

@@ -64,8 +64,11 @@ def rest_text(rest: Rest) -> str:
   if rest.highest is None:
     return f"No other machine of role {rest.role} has a score then."
   ratio, name = rest.highest
-  whole = f"the {rest.num_others:,} other machines" if rest.num_others > 1 else "the one other machine"
+  if rest.num_others == 1:
+    was = "was" if rest.alarmed else "was not"
+    said = f"The one other machine of role {rest.role}, {name}, {was} in alarm then"
+    return f"{said}, at {ratio:.2f} times its threshold at most."
   count = f"{len(rest.alarmed):,} of" if rest.alarmed else "None of"
   verb = "were" if len(rest.alarmed) > 1 else "was"
-  said = f"{count} {whole} of role {rest.role} {verb} in alarm then"
+  said = f"{count} the {rest.num_others:,} other machines of role {rest.role} {verb} in alarm then"
   return f"{said}; the highest, {name}, at {ratio:.2f} times its threshold."

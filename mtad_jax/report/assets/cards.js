@@ -41,33 +41,40 @@ function shortCard(index, place) {
     ...causesOf(event), make('p', {class: 'soft'}, event.rest));
 }
 
-// where a value lies in or outside its band
+// a value, marked where it lies outside its band
 function against(value, low, high) {
-  if (value === null || low === null || high === null) return '–';
-  return value > high ? 'above' : value < low ? 'below' : 'inside';
+  const side = value === null || low === null || high === null ? '' : value > high ? 'above' : value < low ? 'below' : '';
+  const mark = {above: ' \u25b2', below: ' \u25bc'}[side];
+  return make('td', {class: ('n ' + side).trim()}, brief(value), ...(mark ? [make('span', {'aria-hidden': 'true'}, mark),
+    make('span', {class: 'visually-hidden'}, ` ${side} its band`)] : []));
+}
+
+const signed = change => (change > 0 ? '+' : '') + brief(change);
+
+function headOf(names) {
+  return make('thead', {}, make('tr', {}, ...names.map((name, i) =>
+    make('th', i ? {scope: 'col', class: 'n'} : {scope: 'col'}, name))));
 }
 
 function valuesTable(event) {
   if (!event.values.length) return make('p', {class: 'soft'}, event.causes.length ?
     'Values against what was expected: metric_scores.parquet has no row of the peak.' : '');
   const changes = new Map(event.attention || []);
-  const heads = ['metric', 'value', 'expected', 'band', 'is', ...(event.attention ? ['attention, sd'] : [])];
-  const signed = change => change === undefined ? '–' : (change > 0 ? '+' : '') + brief(change);
   const rows = event.values.map(([name, actual, expected, low, high]) => make('tr', {}, make('th', {scope: 'row'}, name),
-    make('td', {class: 'n'}, brief(actual)), make('td', {class: 'n'}, brief(expected)),
-    make('td', {class: 'n'}, `${brief(low)} to ${brief(high)}`), make('td', {class: against(actual, low, high)},
-      against(actual, low, high)),
-    ...(event.attention ? [make('td', {class: 'n'}, signed(changes.get(name)))] : [])));
+    against(actual, low, high), make('td', {class: 'n'}, brief(expected)),
+    make('td', {class: 'n'}, `${brief(low)} to ${brief(high)}`),
+    ...(event.attention ? [make('td', {class: 'n'}, changes.has(name) ? signed(changes.get(name)) : '–')] : [])));
   return make('div', {class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Values at the peak'},
-    make('table', {}, make('caption', {}, `Values against what was expected, at the peak (${event.peak_at})`),
-      make('thead', {}, make('tr', {}, ...heads.map((name, i) => make('th', i ? {scope: 'col', class: 'n'} : {scope: 'col'}, name)))),
+    make('table', {}, make('caption', {}, `At the peak, ${event.peak_at}`),
+      headOf(['metric', 'value', 'expected', 'band', ...(event.attention ? ['attention, sd'] : [])]),
       make('tbody', {}, ...rows)));
 }
 
+// how the network's attention changed, of the metrics that the table of values does not have
 function attentionText(event) {
-  const words = event.attention.map(([name, change]) =>
-    `${name} ${change > 0 ? '+' : ''}${brief(change)}`);
-  return words.join(', ') + ' standard deviations of the calibration part';
+  const listed = new Set(event.values.map(([name]) => name)), others = event.attention.filter(([name]) => !listed.has(name));
+  const words = others.map(([name, change]) => `${name} ${signed(change)}`).join(', ');
+  return words && `${words} standard deviations, against its calibration part`;
 }
 
 function fullCard(entry, event) {
@@ -78,7 +85,8 @@ function fullCard(entry, event) {
   if (event.model) facts.push(...fact('scored by', event.model));
   if (event.cause_set) facts.push(...fact('cause set', event.cause_set.length ? event.cause_set.join(', ') +
     ': without them its strongest row is usual' : 'none: its strongest row is usual by itself'));
-  if (event.attention) facts.push(...fact('attention', attentionText(event)));
+  if (event.attention && attentionText(event))
+    facts.push(...fact(event.values.length ? 'attention also' : 'attention', attentionText(event)));
   return make('article', {class: 'card full ' + event.level},
     make('div', {class: 'title'}, make('h4', {}, entry.name)), headline(event), make('dl', {}, ...facts),
     make('h5', {}, 'Causes'), ...causesOf(event), valuesTable(event));

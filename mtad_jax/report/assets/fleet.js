@@ -116,10 +116,10 @@ function onKey(strip, event) {
 
 function drawFleet() {
   strips.forEach(paint);
-  const place = by('fleet-axis'), count = narrow() ? 2 : 5, ticks = [];
+  const place = by('fleet-axis'), space = place.clientWidth, count = space < 300 ? 2 : space < 480 ? 3 : 5, ticks = [];
   for (let i = 0; i < count; i++) {
     const value = fleet.first + i / (count - 1) * (fleet.last - fleet.first);
-    ticks.push(make('span', {}, placeText(fleet.dated, value).slice(0, fleet.dated ? (narrow() ? 10 : 16) : 40)));
+    ticks.push(make('span', {}, placeText(fleet.dated, value).slice(0, fleet.dated && space < 300 ? 10 : 16)));
   }
   place.replaceChildren(...ticks);
 }

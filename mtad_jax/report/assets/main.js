@@ -58,6 +58,10 @@ function drawAll() {
 // paper is white and narrow, whatever the screen is
 function print(isOn) {
   root.classList.toggle('print', isOn);
+  // a table that is too wide would make the printer shrink the whole page
+  for (const table of document.querySelectorAll('.scroll table')) table.style.zoom = '';
+  if (isOn) for (const table of document.querySelectorAll('.scroll table'))
+    table.style.zoom = String(Math.min(1, table.parentElement.clientWidth / (table.scrollWidth || 1)));
   for (const chart of document.querySelectorAll('.chart')) if (chart.data && !chart.hidden) Plotly.purge(chart);
   drawAll();
 }

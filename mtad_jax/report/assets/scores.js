@@ -57,7 +57,7 @@ function metricTraces(entry, event, range) {
 function drawScores(entry, event, range) {
   const metrics = entry.metrics, num_lanes = metrics ? metrics.metrics.length : 0;
   const lane = narrow() ? 12 : 14, score = narrow() ? 190 : 240, strips = 46, gap = 14;
-  const top = 58, bottom = narrow() ? 30 : 46, lanes = num_lanes * lane;
+  const top = narrow() ? 112 : root.classList.contains('print') ? 76 : 58, bottom = narrow() ? 30 : 46, lanes = num_lanes * lane;
   const inner = score + gap + strips + (lanes ? gap + lanes : 0), height = inner + top + bottom;
   scorePlot.style.height = height + 'px';
   const from = pixels => Math.max(1 - pixels / inner, 0);
@@ -113,9 +113,8 @@ function sayMetrics(entry, range) {
   const rows = best.map(([code, bin], i) => make('tr', {}, make('th', {scope: 'row'}, metrics.metrics[i]),
     make('td', {class: 'n'}, brief(scoreOf(code, metrics.top))),
     make('td', {class: 'n'}, code ? placeText(entry.date, cells.first + bin * width) : '–')));
-  const head = ['metric', 'highest score', 'from'].map((name, i) => make('th', i ? {scope: 'col', class: 'n'} : {scope: 'col'}, name));
   const whole = make('table', {}, make('caption', {}, 'Each metric\'s highest own score in the stretch shown'),
-    make('thead', {}, make('tr', {}, ...head)), make('tbody', {}, ...rows));
+    headOf(['metric', 'highest score', 'from']), make('tbody', {}, ...rows));
   table.replaceChildren(make('summary', {}, 'The metrics as a table'),
     make('div', {class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Metrics of the machine'}, whole));
 }
