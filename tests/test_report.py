@@ -104,12 +104,12 @@ def write_metric_scores(folder: Path) -> None:
       "machine": name,
       "row": row,
       "metric": metric,
-      "score": float(row == 104) * (9 if metric == "load_1" else 30),
+      "score": float(row == 102) * (9 if metric == "load_1" else 30),
       "forecast": None,
       "reconstruction": 5.0,
       "expected_low": 4.0,
       "expected_high": 6.0,
-      "actual": 5.0 + 20 * (row == 104),
+      "actual": 5.0 + 20 * (row == 102),
     }
     for name in NAMES
     for row in rows
@@ -161,9 +161,8 @@ def write_evaluation(folder: Path) -> dict[str, Any]:
   return evaluation
 
 
-@pytest.fixture
-def workdir(tmp_path: Path) -> Path:
-  folder = tmp_path / "work"
+def write_work(folder: Path) -> Path:
+  """Writes a work directory with everything a report shows, but for a ledger; returns it."""
   folder.mkdir()
   write_scores(folder)
   write_events(folder)
@@ -180,6 +179,11 @@ def workdir(tmp_path: Path) -> Path:
   groups = [{"machines": [{"name": NAMES[0], "notes": notes}]}]
   (folder / "fleet.json").write_text(json.dumps({"groups": groups}))
   return folder
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+  return write_work(tmp_path / "work")
 
 
 class Page(HTMLParser):

@@ -43,6 +43,11 @@ def fleet_axis(machines: dict[str, MachineScores]) -> Axis:
   return Axis(True, min(axis.first for axis in axes), max(axis.last for axis in axes))
 
 
+def most_bins(axis: Axis, step: float, wanted: int) -> int:
+  """Returns into how many stretches to cut an axis: the wanted ones, or fewer, none shorter than a step."""
+  return int(np.clip((axis.last - axis.first) // step if step > 0 else 1, 1, wanted))
+
+
 def place_text(scores: MachineScores, position: int) -> str:
   """Returns when a row was, for a person: its time, or its number."""
   return f"row {scores.row[position]:,}" if scores.times is None else moment_text(scores.times[position])

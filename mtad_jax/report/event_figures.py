@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.report import heat
-from mtad_jax.report.axis import Axis, machine_axis, places_of, step_of
+from mtad_jax.report.axis import Axis, machine_axis, most_bins, places_of, step_of
 from mtad_jax.report.downsample import kept_rows
 from mtad_jax.report.figures import encode
 from mtad_jax.report.inputs import MachineScores
@@ -47,16 +47,17 @@ def num_bins(num_machines: int, num_metrics: int) -> int:
 
 
 def map_figure(rows: MetricRows, chosen: MetricMap, scores: MachineScores, bins: int) -> dict[str, Any]:
-  """Returns the machine's heat map: the highest score of each metric in each stretch, ready for JSON.
+  """Returns the machine's heat map: the highest score of each metric in each stretch, `bins` at most, ready for JSON.
 
   Returns:
     metrics: names, top first; left_out: how many more there are; top: the highest score; and `cells`.
   """
+  axis = machine_axis(scores)
   return {
     "metrics": [rows.metrics[lane] for lane in chosen.lanes],
     "left_out": chosen.num_left_out,
     "top": chosen.top,
-    "cells": _cells(rows, chosen, scores, slice(None), machine_axis(scores), bins),
+    "cells": _cells(rows, chosen, scores, slice(None), axis, most_bins(axis, step_of(places_of(scores)), bins)),
   }
 
 
@@ -108,7 +109,7 @@ def event_figure(
       {"metric": rows.metrics[lane], **_quantised(values[:, kept])}
       for lane, values in zip(lanes, series, strict=True)
     ],
-    "cells": _cells(rows, chosen, scores, part, axis, min(upper - lower, EVENT_BINS)),
+    "cells": _cells(rows, chosen, scores, part, axis, most_bins(axis, step_of(places), EVENT_BINS)),
   }
 
 

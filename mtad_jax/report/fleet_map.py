@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtad_jax.report import heat, tables
-from mtad_jax.report.axis import Axis, fleet_axis, place_text, places_of
+from mtad_jax.report.axis import Axis, fleet_axis, most_bins, place_text, places_of, step_of
 from mtad_jax.report.event_cards import is_open
 from mtad_jax.report.inputs import MachineScores, Work
 
@@ -80,20 +80,22 @@ def drawn_lines(lines: list[Line]) -> list[Line]:
 def chart_data(work: Work, lines: list[Line]) -> dict[str, Any]:
   """Returns what the map paints, ready for JSON: its axis, and the codes of each drawn machine by its index."""
   axis = fleet_axis(work.machines)
+  step = max(step_of(places_of(scores)) for scores in work.machines.values()) if axis.dated else 1.0
+  bins = most_bins(axis, step, NUM_BINS)
   return {
     "dated": axis.dated,
     "first": axis.first,
     "last": axis.last,
-    "bins": NUM_BINS,
-    "strips": {line.lane: _strip(work.machines[line.name], axis) for line in drawn_lines(lines)},
+    "bins": bins,
+    "strips": {line.lane: _strip(work.machines[line.name], axis, bins) for line in drawn_lines(lines)},
   }
 
 
-def _strip(scores: MachineScores, axis: Axis) -> str:
+def _strip(scores: MachineScores, axis: Axis, bins: int) -> str:
   places = places_of(scores) if axis.dated else scores.row.astype(np.float64)
-  place = heat.bins_of(places, axis.first, axis.last, NUM_BINS)
+  place = heat.bins_of(places, axis.first, axis.last, bins)
   order = np.argsort(place, kind="stable")
-  return heat.text_of(heat.bin_maxima(place[order], heat.ratio_codes(scores)[order], NUM_BINS))
+  return heat.text_of(heat.bin_maxima(place[order], heat.ratio_codes(scores)[order], bins))
 
 
 def section(work: Work, lines: list[Line]) -> str:

@@ -16,7 +16,7 @@ _MACHINE = """<h3 class="chosen" id="chosen-machine" tabindex="-1"></h3><p id="s
 beside the alarms. The best-F1 threshold was chosen with the labels and serves comparison alone. Long series are drawn
 at about {num_points:,} points: lowest and highest of each stretch, and the peak of every run above the threshold;
 rows around the events listed here are drawn whole. The heat map has the highest score of every stretch, so that no
-spike is lost.</p></details>
+spike is lost; around the chosen event, once it fills the chart, it has row by row.</p></details>
 <h3 id="events-heading">Its events</h3><p id="events-said" class="soft"></p>
 <ol id="event-list" class="pick" aria-labelledby="events-heading"></ol>
 <div class="event"><div id="event-card" aria-live="polite"></div><div><div id="event-chart" class="chart" role="group"

@@ -12,6 +12,7 @@ const cut = (text, most) => text.length > most ? text.slice(0, most - 1) + '…'
 
 // a place on a machine's axis, as the plotting library takes it and as a person reads it
 const time = (entry, value) => entry.date ? new Date(value).toISOString().replace('Z', '') : value;
+const placeOf = (entry, value) => entry.date ? Date.parse(String(value).replace(' ', 'T') + 'Z') : Number(value);
 const placeText = (dated, value) => dated
   ? new Date(value).toISOString().slice(0, 16).replace('T', ' ')
   : 'row ' + Math.round(value).toLocaleString('en');

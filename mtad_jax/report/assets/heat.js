@@ -32,21 +32,21 @@ function mix(stops, share) {
 }
 const ramp = name => color(name).split(/[\s,]+/);
 
+// a colour scale by log(1 + value) for figures that are not logarithms, so that the reader is told the figures
+function logScaleColors(name, top) {
+  const stops = ramp(name), steps = 16;
+  const place = share => top > 0 && share < 1 ? Math.expm1(share * Math.log1p(top)) / top : share;
+  return Array.from({length: steps + 1}, (_, i) => [place(i / steps), mix(stops, i / steps)]);
+}
+
 // one map of metrics by time, ready for the plotting library: rows of figures, and where its columns stand
 function metricCells(entry, cells, names, top, mostColumns) {
-  const codes = decode(cells.codes, 'u1'), z = [], shown = [];
-  let columns = cells.bins;
-  for (let row = 0; row < names.length; row++) {
-    const own = highest(codes.subarray(row * cells.bins, (row + 1) * cells.bins), mostColumns);
-    columns = own.length;
-    const scores = Float32Array.from(own, code => scoreOf(code, top));
-    shown.push(scores);
-    z.push(scores.map(Math.log1p));
-  }
-  const width = (cells.last - cells.first) / columns;
+  const codes = decode(cells.codes, 'u1'), scores = Float32Array.from({length: 256}, (_, code) => scoreOf(code, top));
+  const z = names.map((_, row) => Float32Array.from(
+    highest(codes.subarray(row * cells.bins, (row + 1) * cells.bins), mostColumns), code => scores[code]));
+  const columns = Math.min(cells.bins, mostColumns), width = (cells.last - cells.first) / columns;
   const x = Array.from({length: columns + 1}, (_, i) => time(entry, cells.first + i * width));
-  return {type: 'heatmap', x, y: names.map((_, i) => i), z, customdata: shown,
-    text: names.map(name => Array(columns).fill(plain(name))),
-    hovertemplate: '%{text}: %{customdata:.3g}, from %{x}<extra></extra>', zmin: 0, zmax: Math.log1p(top) || 1, showscale: false, yaxis: 'y3', xgap: 0, ygap: 1, hoverongaps: false,
-    colorscale: ramp('ramp').map((stop, i, all) => [i / (all.length - 1), stop])};
+  return {type: 'heatmap', x, y: names.map((_, i) => i), z, text: names.map(name => Array(columns).fill(plain(name))),
+    hovertemplate: '%{text}: %{z:.3g}, from %{x}<extra></extra>', hoverongaps: false, yaxis: 'y3',
+    zmin: 0, zmax: top || 1, showscale: false, colorscale: logScaleColors('ramp', top)};
 }

@@ -79,5 +79,12 @@ for (const look of ['(prefers-color-scheme: dark)', '(max-width: 639px)'])
 window.addEventListener('beforeprint', () => print(true));
 window.addEventListener('afterprint', () => print(false));
 select.value = String(chosen.machine);
-drawAll();
-performance.mark('drawn');
+// what is wrong stands on the screen before the larger charts are drawn
+drawFleet();
+drawWorst();
+requestAnimationFrame(() => setTimeout(() => {
+  drawMachine();
+  drawLosses(data[chosen.machine]);
+  drawLedger();
+  performance.mark('drawn');
+}));

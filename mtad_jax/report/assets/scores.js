@@ -48,7 +48,8 @@ function scoreTraces(entry) {
 function metricTraces(entry, event, range) {
   const metrics = entry.metrics;
   if (!metrics) return [];
-  const columns = narrow() ? 200 : 600;
+  // no more columns than pixels: the library would draw one of several, not the highest
+  const columns = Math.max(scorePlot.clientWidth - (narrow() ? 140 : 220), 100);
   const parts = [metrics.cells];
   if (event && event.figure && range && range[1] - range[0] < 12 * (event.figure.cells.last - event.figure.cells.first))
     parts.push(event.figure.cells);
@@ -80,7 +81,19 @@ function drawScores(entry, event, range) {
       range: [num_lanes - 0.5, -0.5], showgrid: false, tickvals: metrics.metrics.map((_, i) => i),
       ticktext: metrics.metrics.map(name => plain(cut(name, narrow() ? 11 : 22))), tickfont: {size: narrow() ? 9 : 11}})} : {}),
   })), options());
+  scorePlot.removeAllListeners('plotly_relayout');
+  scorePlot.on('plotly_relayout', change => onZoom(entry, change));
   sayMetrics(entry, range);
+}
+
+// a zoom by hand is a choice of stretch too: the score's axis and the map follow it
+function onZoom(entry, change) {
+  const ends = change['xaxis.range'] || [change['xaxis.range[0]'], change['xaxis.range[1]']];
+  if (change['xaxis.autorange']) chosen.range = null;
+  else if (ends[0] !== undefined) chosen.range = ends.map(value => placeOf(entry, value));
+  else return;
+  by('whole').disabled = !chosen.range;
+  drawScores(entry, eventOf(), chosen.range);
 }
 
 // says where the stretch shown has no metrics' scores, and lists each metric's highest one
