@@ -104,10 +104,12 @@ def section(work: Work, lines: list[Line]) -> str:
   left = len(lines) - len(drawn)
   told = ""
   if left:
-    highest = np.nanmax([line.highest for line in lines if line not in drawn])
+    kept = {line.lane for line in drawn}
+    others = [line.highest for line in lines if line.lane not in kept and not np.isnan(line.highest)]
+    most = f"none of them reaches more than {max(others):.2f} times its threshold" if others else "they have no score"
     told = (
-      f"<p>{left:,} more machines are not drawn: none of them reaches more than {highest:.2f} times its threshold."
-      " The list of machines below and the choice of machine have them all.</p>"
+      f"<p>{left:,} more machines are not drawn: {most}. The list of machines below and the choice of machine have"
+      " them all.</p>"
     )
   return f"{_headline(work, lines)}{_legend(work)}{_table(work, lines, drawn)}{told}"
 
@@ -171,7 +173,7 @@ def _table(work: Work, lines: list[Line], drawn: list[Line]) -> str:
   return (
     f'<table id="fleet-map" class="fleet"><caption>{html.escape(caption)}</caption><colgroup><col class="name">'
     f'<col><col class="ratio"><col class="count"><col class="newest"></colgroup><thead><tr>{head}</tr></thead>'
-    f'<tbody>{"".join(body)}</tbody></table><p id="fleet-said" class="visually-hidden" role="status"></p>'
+    f'<tbody>{"".join(body)}</tbody></table>'
   )
 
 

@@ -19,7 +19,8 @@ rows around the events listed here are drawn whole. The heat map has the highest
 spike is lost; around the chosen event, once it fills the chart, it has row by row.</p></details>
 <h3 id="events-heading">Its events</h3><p id="events-said" class="soft"></p>
 <ol id="event-list" class="pick" aria-labelledby="events-heading"></ol>
-<div class="event"><div id="event-card" aria-live="polite"></div><div><div id="event-chart" class="chart" role="group"
+<p id="event-now" class="visually-hidden" role="status"></p>
+<div class="event"><div id="event-card"></div><div><div id="event-chart" class="chart" role="group"
  aria-label="Values of the event's first causes against what was expected"></div>
 <p id="event-said" class="soft"></p></div></div>"""
 

@@ -99,7 +99,7 @@ def _bar(work: Work) -> str:
     f'<option value="{index}">{html.escape(name)}</option>' for index, name in enumerate(work.machines)
   )
   return (
-    f'<div class="bar" role="toolbar" aria-label="Choice of machine"><label>Machine '
+    f'<div class="bar" role="group" aria-label="Choice of machine"><label>Machine '
     f'<select id="machine">{options}</select></label>'
     '<label><input type="checkbox" id="log-scale"> log scale</label>'
     '<label><input type="checkbox" id="only-this"> tables: only this machine</label></div>'

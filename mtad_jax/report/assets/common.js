@@ -43,11 +43,15 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
+// the charts' buttons stand in a margin of their own
+const hasButtons = () => !narrow() && !root.classList.contains('print');
+const right = () => hasButtons() ? 44 : 12;
+
 function layout(extra) {
   const axis = {gridcolor: color('line'), linecolor: color('line'), zeroline: false, automargin: true};
   return Object.assign({
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: {color: color('ink'), size: 13},
-    margin: {l: narrow() ? 42 : 60, r: 12, t: 30, b: 40}, hovermode: 'closest',
+    margin: {l: narrow() ? 42 : 60, r: right(), t: 30, b: 40}, hovermode: 'closest',
     legend: {orientation: 'h', x: 0, y: 1.02, yanchor: 'bottom'}, dragmode: narrow() ? false : 'zoom',
     modebar: {bgcolor: 'rgba(0,0,0,0)', color: color('soft'), activecolor: color('accent'),
       orientation: 'v'},
@@ -57,5 +61,5 @@ function layout(extra) {
 
 // the buttons are named one by one: the library's own set has one that shares the chart with a web service
 const options = () => ({responsive: true, displaylogo: false, scrollZoom: false,
-  displayModeBar: !narrow() && !root.classList.contains('print'),
+  displayModeBar: hasButtons(),
   modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'resetScale2d']]});

@@ -8,6 +8,8 @@ function curve(cause, name) {
 
 function drawEvent(entry, event) {
   const card = by('event-card'), said = by('event-said'), figure = event && event.figure;
+  by('event-now').textContent = event ? `Chosen: ${event.level} event, ${event.when}, ${event.ratio === null ? '' :
+    brief(event.ratio) + ' times the threshold, '}first cause ${event.causes.length ? event.causes[0][0] : 'not named'}` : '';
   card.replaceChildren(...(event ? [fullCard(entry, event)] : []));
   eventPlot.hidden = !figure || !figure.causes.length;
   said.textContent = !event ? '' : !figure ? (entry.metrics ?
@@ -31,7 +33,7 @@ function drawEvent(entry, event) {
         hovertemplate: 'expected %{y:.4g}<extra></extra>'}),
       line(cause, 'actual', {yaxis: axis, line: {color: color('score'), width: 2}, ...dots,
         hovertemplate: '%{y:.4g} at %{x}<extra></extra>'}));
-    axes['yaxis' + (i ? i + 1 : '')] = {domain: [low, high], nticks: 4};
+    axes['yaxis' + (i ? i + 1 : '')] = {domain: [low, high], nticks: 4, automargin: false};
     notes.push({xref: 'paper', yref: 'paper', x: 0, y: high, xanchor: 'left', yanchor: 'bottom', showarrow: false,
       font: {size: 12, color: color('ink')}, text: `${plain(cut(cause.metric, narrow() ? 30 : 60))} · ${percent(share)}`});
   });
@@ -41,8 +43,8 @@ function drawEvent(entry, event) {
   Plotly.react(eventPlot, traces, layout(axis => {
     const all = {};
     for (const [name, own] of Object.entries(axes)) all[name] = Object.assign({}, axis, own);
-    return {shapes, annotations: notes, height: num * panel + 70, margin: {l: narrow() ? 46 : 60, r: 12, t: 24, b: 40},
-      xaxis: Object.assign({}, axis, {type: entry.date ? 'date' : 'linear', anchor: 'y' + (num > 1 ? num : ''),
+    return {shapes, annotations: notes, height: num * panel + 70, margin: {l: narrow() ? 50 : 66, r: right(), t: 24, b: 52},
+      xaxis: Object.assign({}, axis, {automargin: false, type: entry.date ? 'date' : 'linear', anchor: 'y' + (num > 1 ? num : ''),
         title: {text: narrow() ? '' : entry.date ? 'time (as in the data)' : 'row'}}), ...all};
   }), options());
 }

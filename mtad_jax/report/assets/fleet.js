@@ -4,7 +4,9 @@ const fleet = JSON.parse(by('fleet-data').textContent);
 const strips = [...document.querySelectorAll('#fleet-map canvas')];
 const codesOf = new Map(strips.map(strip => [strip, decode(fleet.strips[strip.dataset.index], 'u2')]));
 const cursor = {line: 0, bin: fleet.bins - 1, shown: false};
+let paintedWidth = 0;
 const tip = make('div', {class: 'tip', hidden: ''});
+const SHADES = 32, shades = {};
 const HEIGHTS = {quiet: 0.55, warning: 0.8, critical: 1};  // alarms stand out by height as well as by colour
 
 function paint(strip) {
@@ -14,16 +16,15 @@ function paint(strip) {
   strip.height = height * scale;
   const brush = strip.getContext('2d');
   brush.scale(scale, scale);
-  brush.fillStyle = color('empty');
+  brush.fillStyle = shades.empty;
   brush.fillRect(0, 0, width, height);
-  const columns = highest(codesOf.get(strip), width), ramps = {};
-  for (const level of Object.keys(HEIGHTS)) ramps[level] = ramp(level);
+  const columns = highest(codesOf.get(strip), width);
   // the higher a code, the later it is painted: a spike of one column is made two pixels wide and stays on top
   for (const level of Object.keys(HEIGHTS)) columns.forEach((code, i) => {
     if (levelOf(code) !== level) return;
     const from = i * width / columns.length, to = (i + 1) * width / columns.length, tall = HEIGHTS[level] * height;
     const ratio = ratioOf(code), deep = level === 'critical' ? Math.log(ratio) / Math.log(20) : ratio;
-    brush.fillStyle = mix(ramps[level], deep);
+    brush.fillStyle = shades[level][Math.round(Math.min(deep, 1) * SHADES)];
     brush.fillRect(from, height - tall, level === 'quiet' ? to - from + 0.5 : Math.max(to - from, 2), tall);
   });
   if (cursor.shown && strips[cursor.line] === strip) {
@@ -90,7 +91,8 @@ function moveTo(line, bin) {
   if (before !== strip) paint(before);
   paint(strip);
   if (document.activeElement !== strip) strip.focus();
-  by('fleet-said').textContent = saying(strip, cursor.bin);
+  strip.setAttribute('aria-valuenow', String(cursor.bin));
+  strip.setAttribute('aria-valuetext', saying(strip, cursor.bin));
 }
 
 // the next stretch with an alarm in a direction, not the one that the cursor is in
@@ -115,7 +117,11 @@ function onKey(strip, event) {
 }
 
 function drawFleet() {
+  for (const level of Object.keys(HEIGHTS))
+    shades[level] = Array.from({length: SHADES + 1}, (_, i) => mix(ramp(level), i / SHADES));
+  shades.empty = color('empty');
   strips.forEach(paint);
+  paintedWidth = by('fleet-map').clientWidth;
   const place = by('fleet-axis'), space = place.clientWidth, count = space < 300 ? 2 : space < 480 ? 3 : 5, ticks = [];
   for (let i = 0; i < count; i++) {
     const value = fleet.first + i / (count - 1) * (fleet.last - fleet.first);
@@ -127,6 +133,9 @@ function drawFleet() {
 function startFleet() {
   document.body.append(tip);
   strips.forEach((strip, line) => {
+    // what arrows move along a line, and what is told of the place, is a slider to a screen reader
+    for (const [name, value] of [['role', 'slider'], ['aria-valuemin', 0], ['aria-valuemax', fleet.bins - 1],
+      ['aria-valuenow', cursor.bin], ['aria-valuetext', saying(strip, cursor.bin)]]) strip.setAttribute(name, String(value));
     strip.addEventListener('click', event => openAt(strip, binUnder(strip, event)));
     strip.addEventListener('pointermove', event => { if (event.pointerType === 'mouse') showTip(strip, event); });
     strip.addEventListener('pointerleave', () => { tip.hidden = true; });
@@ -136,6 +145,6 @@ function startFleet() {
   });
   if (strips.length) {
     strips[0].tabIndex = 0;
-    new ResizeObserver(drawFleet).observe(by('fleet-map'));
+    new ResizeObserver(() => { if (by('fleet-map').clientWidth !== paintedWidth) drawFleet(); }).observe(by('fleet-map'));
   }
 }

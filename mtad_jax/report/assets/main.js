@@ -87,4 +87,5 @@ requestAnimationFrame(() => setTimeout(() => {
   drawLosses(data[chosen.machine]);
   drawLedger();
   performance.mark('drawn');
+  setTimeout(() => root.classList.add('drawn'));
 }));

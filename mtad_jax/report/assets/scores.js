@@ -18,9 +18,11 @@ function strip(entry, spans, name, height, shade) {
 function scoreRange(entry, range) {
   const x = numbers(entry.x), y = numbers(entry.y);
   let top = Math.max(...LINES.map(([key]) => key === 'best' ? 0 : entry.thresholds[key] || 0)), least = Infinity;
+  const line = entry.moving ? numbers(entry.line) : [];
   for (let i = 0; i < x.length; i++) {
     if (range && (x[i] < range[0] || x[i] > range[1]) || Number.isNaN(y[i])) continue;
     if (y[i] > top) top = y[i];
+    if (line[i] > top) top = line[i];
     if (y[i] > 0 && y[i] < least) least = y[i];
   }
   if (!logScale.checked) return [Math.min(0, -0.03 * top), 1.06 * top || 1];
@@ -57,8 +59,12 @@ function metricTraces(entry, event, range) {
 }
 function drawScores(entry, event, range) {
   const metrics = entry.metrics, num_lanes = metrics ? metrics.metrics.length : 0;
-  const lane = narrow() ? 12 : 14, score = narrow() ? 190 : 240, strips = 46, gap = 14;
-  const top = narrow() ? 112 : root.classList.contains('print') ? 76 : 58, bottom = narrow() ? 30 : 46, lanes = num_lanes * lane;
+  const lane = root.classList.contains('print') ? 11 : narrow() ? 12 : 14, score = narrow() ? 190 : 240, strips = 46, gap = 14;
+  const top = narrow() ? 112 : root.classList.contains('print') ? 76 : 58, bottom = narrow() ? 40 : 52, lanes = num_lanes * lane;
+  // a margin that the library finds by itself costs a second drawing
+  const names = metrics ? metrics.metrics.map(name => cut(name, narrow() ? 11 : 22)) : [];
+  const left = Math.max(narrow() ? 42 : 66, 14 + (narrow() ? 5.2 : 6.3) * Math.max(0, ...names.map(name => name.length)));
+  const fixed = axis => Object.assign({}, axis, {automargin: false});
   const inner = score + gap + strips + (lanes ? gap + lanes : 0), height = inner + top + bottom;
   scorePlot.style.height = height + 'px';
   const from = pixels => Math.max(1 - pixels / inner, 0);
@@ -70,16 +76,16 @@ function drawScores(entry, event, range) {
   const shown = range || [entry.first, entry.last];
   const traces = [...scoreTraces(entry), ...metricTraces(entry, event, range)];
   Plotly.react(scorePlot, traces, layout(axis => ({
-    shapes, height, margin: {l: narrow() ? 42 : 60, r: 12, t: top, b: bottom}, uirevision: null,
-    xaxis: Object.assign({}, axis, {type: entry.date ? 'date' : 'linear', anchor: lanes ? 'y3' : 'y2',
+    shapes, height, margin: {l: left, r: right(), t: top, b: bottom},
+    xaxis: Object.assign(fixed(axis), {type: entry.date ? 'date' : 'linear', anchor: lanes ? 'y3' : 'y2',
       range: shown.map(value => time(entry, value)), title: {text: narrow() ? '' : entry.date ? 'time (as in the data)' : 'row'}}),
-    yaxis: Object.assign({}, axis, {type: logScale.checked ? 'log' : 'linear', domain: [from(score), 1],
+    yaxis: Object.assign(fixed(axis), {type: logScale.checked ? 'log' : 'linear', domain: [from(score), 1],
       range: scoreRange(entry, range), title: {text: narrow() ? '' : 'score'}}),
-    yaxis2: Object.assign({}, axis, {domain: [from(score + gap + strips), from(score + gap)], range: [-0.7, 1.7],
+    yaxis2: Object.assign(fixed(axis), {domain: [from(score + gap + strips), from(score + gap)], range: [-0.7, 1.7],
       fixedrange: true, showgrid: false, tickvals: [0, 1], ticktext: narrow() ? ['A', 'L'] : ['alarms', 'labels']}),
-    ...(lanes ? {yaxis3: Object.assign({}, axis, {domain: [0, from(score + 2 * gap + strips)], fixedrange: true,
+    ...(lanes ? {yaxis3: Object.assign(fixed(axis), {domain: [0, from(score + 2 * gap + strips)], fixedrange: true,
       range: [num_lanes - 0.5, -0.5], showgrid: false, tickvals: metrics.metrics.map((_, i) => i),
-      ticktext: metrics.metrics.map(name => plain(cut(name, narrow() ? 11 : 22))), tickfont: {size: narrow() ? 9 : 11}})} : {}),
+      ticktext: names.map(plain), tickfont: {size: narrow() ? 9 : 11}})} : {}),
   })), options());
   scorePlot.removeAllListeners('plotly_relayout');
   scorePlot.on('plotly_relayout', change => onZoom(entry, change));
