@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from mtad_jax.config import Config, DetectConfig, EvaluateConfig, dumps
 from mtad_jax.data.machine import Interpretation
 from mtad_jax.detect.tables import METRIC_SCORES
 from mtad_jax.evaluate.summary import ScoredMachine, evaluate_fleet
-from mtad_jax.report import figures, tables, trouble
+from mtad_jax.report import browser, figures, tables, trouble
 from mtad_jax.report.downsample import kept_rows, run_peaks, runs_of
 from mtad_jax.report.inputs import MachineScores, Work, read_work
 from mtad_jax.report.page import embed, render
@@ -402,6 +404,19 @@ def test_the_page_loads_nothing(workdir: Path) -> None:
   policies = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content")]
   assert any("default-src 'none'" in value for value in policies)
   assert "prefers-color-scheme: dark" in text
+
+
+def test_the_pages_files_are_all_used_and_all_packaged() -> None:
+  folder = ROOT / "mtad_jax" / "report" / "assets"
+  assert {path.name for path in folder.iterdir()} == {"page.css", *(f"{name}.js" for name in browser.SCRIPTS)}
+  settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+  patterns = settings["mtad_jax.report"]
+  assert all(any(path.match(pattern) for pattern in patterns) for path in folder.iterdir())
+  for path in folder.glob("*.js"):
+    assert path.read_text() in browser.script()
+  text = browser.script() + browser.style()
+  assert not re.search("</s|<!--", text, re.IGNORECASE), "nothing in it may close the element that it stands in"
+  assert "http" not in text
 
 
 def test_names_never_become_markup(workdir: Path) -> None:

@@ -7,7 +7,7 @@ const narrow = () => window.innerWidth < 640 && !root.classList.contains('print'
 const color = name => getComputedStyle(root).getPropertyValue('--' + name).trim();
 
 // the plotting library reads markup in its labels
-const plain = text => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+const plain = text => text.replace(/&/g, '&amp;').replace(/\u003c/g, '&lt;').replace(/>/g, '&gt;');
 const cut = (text, most) => text.length > most ? text.slice(0, most - 1) + '…' : text;
 
 // a place on a machine's axis, as the plotting library takes it and as a person reads it
