@@ -2,8 +2,8 @@
 
   python scripts/report.py --workdir=DIR [--scores=DIR] [--output=FILE]
 
-It begins with who is in alarm and the fleet as a heat map, then the worst events; a click on either leads to the machine:
-its score, its metrics by time, and of each event the causes and the values against what was expected.
+It begins with who is in alarm and the fleet as a heat map, then the worst events; a click on either leads to the
+machine: its score, its metrics by time, and of each event the causes and the values against what was expected.
 """
 
 import datetime
