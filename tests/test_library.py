@@ -21,7 +21,7 @@ from mtad_jax import MTADGAT, RoleMixture, load
 from mtad_jax.config_presets import mixture_settings, network_settings
 from mtad_jax.library.frames import SINGLE, read_machines
 from mtad_jax.library.rows import RowScores, complete, probabilities
-from mtad_jax.library.settings import LEAST_ROWS, build_config, to_settings
+from mtad_jax.library.settings import FEW_ROWS, LEAST_ROWS, build_config, to_settings
 
 TINY_SETTINGS = {
   "model": {"kernel_size": 3, "hidden_size": 8, "forecast_size": 8, "decoder_size": 8, "latent_size": 4},
@@ -301,8 +301,12 @@ def test_a_missing_value_is_no_score_of_its_own_and_no_alarm() -> None:
 )
 def test_short_series_get_a_short_window_and_a_warning(num_rows: int) -> None:
   detector = network(window_size=None, settings={**TINY_SETTINGS, "train": {"num_train_steps": 2, "batch_size": 4}})
-  few = pytest.warns(UserWarning, match=f"{num_rows} training rows leave one to calibrate on") if num_rows < 20 else None
-  with few or contextlib.nullcontext(), pytest.warns(UserWarning, match=f"window_size 50 is cut to {max(num_rows // 4, 2)}, a quarter of {num_rows}"):
+  told = f"window_size 50 is cut to {max(num_rows // 4, 2)}, a quarter of {num_rows} training rows"
+  few = f"{num_rows} training rows leave one to calibrate on"
+  with contextlib.ExitStack() as expected:
+    expected.enter_context(pytest.warns(UserWarning, match=told))
+    if num_rows < FEW_ROWS:
+      expected.enter_context(pytest.warns(UserWarning, match=few))
     detector.fit(rows(num_rows))
   assert detector.decision_scores_.shape == (num_rows,)
   assert np.isfinite(detector.decision_scores_).all()
