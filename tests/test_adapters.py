@@ -190,6 +190,9 @@ def test_frames_of_other_libraries(kind: str) -> None:
   np.testing.assert_array_equal(fitted.decision_function(turned), wanted)
   np.testing.assert_array_equal(fitted.decision_function(new), wanted)  # without names: by position
   if kind == "pandas":
+    nameless = RoleMixture(components=1).fit(train[:, 0])
+    one = library.Series(new[:, 0])
+    np.testing.assert_array_equal(nameless.decision_function(one), nameless.decision_function(new[:, 0]))
     zoned = library.DatetimeIndex(times).tz_localize("UTC").tz_convert("Europe/Berlin")
     assert fitted.explain(library.DataFrame(columns, index=zoned)) is not None
     np.testing.assert_array_equal(fitted.decision_function(library.DataFrame(columns, index=zoned)), wanted)

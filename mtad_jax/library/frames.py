@@ -61,8 +61,10 @@ def read_series(values: Any, place: str) -> Table:
   Raises:
     ValueError: no numbers, another number of axes, an infinity, no rows, times that do not rise; by row and column.
   """
-  if hasattr(values, "to_frame") and hasattr(values, "name"):
-    values = values.to_frame(name=values.name if isinstance(values.name, str) and values.name else "value")
+  is_nameless = False
+  if hasattr(values, "to_frame") and hasattr(values, "name"):  # one column of a frame
+    is_nameless = not isinstance(values.name, str) or not values.name
+    values = values.to_frame(name="value" if is_nameless else values.name)
   if not hasattr(values, "__arrow_c_stream__"):
     return from_array(_numbers(values, place), place)
   try:
@@ -81,7 +83,7 @@ def read_series(values: Any, place: str) -> Table:
   if table.labels is not None:
     told = f"{place}: column {frame.column_names[-1]!r} is left out: labels are neither trained on nor scored"
     warnings.warn(told, stacklevel=2)
-  if not _is_named(values):
+  if is_nameless or not _is_named(values):
     table = table._replace(metrics=None)  # numbers that a frame counts its columns by are no names
   return table
 

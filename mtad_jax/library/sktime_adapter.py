@@ -25,6 +25,20 @@ class MTADGATDetector(SktimeDetector):
     detector: an `MTADGAT` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
 
   After `fit`: detector_, the one that was fitted, with its threshold, labels and causes.
+
+  Examples
+  --------
+  >>> import numpy as np
+  >>> import pandas as pd
+  >>> from mtad_jax import RoleMixture
+  >>> from mtad_jax.library.sktime_adapter import MTADGATDetector
+  >>> rng = np.random.default_rng(0)
+  >>> train = pd.DataFrame(rng.normal(size=(200, 2)), columns=["cpu", "disk"])
+  >>> test = pd.DataFrame(rng.normal(size=(50, 2)), columns=["cpu", "disk"])
+  >>> test.loc[30, "cpu"] = 40.0
+  >>> detector = MTADGATDetector(RoleMixture(components=1)).fit(train)
+  >>> 30 in detector.predict(test)["ilocs"].tolist()
+  True
   """
 
   _tags: ClassVar[dict[str, Any]] = {
