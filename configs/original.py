@@ -1,6 +1,6 @@
 """The original TensorFlow 1 program's: hidden 300, latent 18, batch 128, clip 0.1, rates 1e-5 down to 1e-6.
 
-python scripts/train.py --config=configs/original.py --data_dir=DATADIR --workdir=RUNDIR
+python scripts/train.py --config=configs/original.py --data_dir=data --workdir=runs/original
 It trained forecasting for 30,000 steps and reconstruction or both for 300,000.
 Not run in full: no accelerator was at hand.
 """

@@ -1,7 +1,7 @@
 """One factor at a time on four tuning machines of SMD: what each part of the detector is worth.
 
-python scripts/ablate.py --data_dir=DIR --workdir=DIR                      # goes on where it was stopped
-python scripts/ablate.py --data_dir=DIR --workdir=DIR --cells=default,no_attention --seeds=0
+python scripts/ablate.py --data_dir=data --workdir=runs/cells                      # goes on where it was stopped
+python scripts/ablate.py --data_dir=data --workdir=runs/cells --cells=default,no_attention --seeds=0
 
 A cell is a whole run (train, score, evaluate) with some settings changed, or the default's network calibrated another
 way. Its labels choose defaults, so its machines are left out of every reported mean. Cells are kept in --workdir.
@@ -17,7 +17,8 @@ from typing import Any
 from ablation_cells import CELLS, FIGURES, TUNING_MACHINES, Cell
 from absl import flags
 from program import UsageError, run
-from sub_runs import check_made_with, mean_and_span, run_program
+from sub_runs import check_made_with, mean_and_span, run_program, run_training
+from terminal import say, track
 
 from mtad_jax.detect.tables import SCHEMAS
 from mtad_jax.evaluate.table import align
@@ -41,8 +42,7 @@ def _train(folder: Path, settings: Mapping[str, Any], seed: int) -> None:
   }
   machines = tuple(FLAGS.machines)
   arguments = [f"--config.{name}={value}" for name, value in changed.items()]
-  run_program(
-    "train.py",
+  run_training(
     f"--config={FLAGS.config}",
     f"--data_dir={FLAGS.data_dir}",
     f"--workdir={folder}",
@@ -90,17 +90,17 @@ def main() -> int:
     raise UsageError(f"--cells: {unknown[0]!r} is unknown; known: {', '.join(CELLS)}")
   if not FLAGS.seeds or not all(seed.isdigit() for seed in FLAGS.seeds):
     raise UsageError(f"--seeds={','.join(FLAGS.seeds)}: whole numbers with commas are wanted")
-  rows = [["cell", *(head for head, _ in FIGURES)]]
+  figures: dict[str, list[list[float]]] = {name: [] for name in FLAGS.cells}
   floors: dict[str, float] = {}
-  for name in FLAGS.cells:
-    values = []
-    for seed in map(int, FLAGS.seeds):
-      began = time.perf_counter()
-      result = _make(name, CELLS[name], seed)
-      values.append([_figure(result, path) for _, path in FIGURES])
-      floors = {floor: entry["average_precision"] for floor, entry in result["mean"]["floors"].items()}
-      told = f"{name}, seed {seed}: average precision {values[-1][0]:.3f}"
-      print(f"{told} ({time.perf_counter() - began:.0f} s)", flush=True)
+  for name, seed in track([(name, int(seed)) for name in FLAGS.cells for seed in FLAGS.seeds], "cells"):
+    began = time.perf_counter()
+    result = _make(name, CELLS[name], seed)
+    figures[name].append([_figure(result, path) for _, path in FIGURES])
+    floors = {floor: entry["average_precision"] for floor, entry in result["mean"]["floors"].items()}
+    told = f"{name}, seed {seed}: average precision {figures[name][-1][0]:.3f}"
+    say(f"{told} ({time.perf_counter() - began:.0f} s)")
+  rows = [["cell", *(head for head, _ in FIGURES)]]
+  for name, values in figures.items():
     rows.append([name, *(mean_and_span(list(column)) for column in zip(*values, strict=True))])
   print(f"\nMean of {', '.join(FLAGS.machines)}; seeds {', '.join(FLAGS.seeds)}; ±: half the span of the seeds")
   print(align(rows))

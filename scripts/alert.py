@@ -1,8 +1,8 @@
 """Tells the events and newest scores of a scoring: JSON lines, a webhook, Prometheus text; each event once.
 
-python scripts/alert.py --workdir=RUNDIR --jsonl=events.jsonl
-python scripts/alert.py --workdir=RUNDIR --scores=DIR --webhook=https://HOST/PATH --level=critical
-python scripts/alert.py --workdir=RUNDIR --prometheus=/var/lib/node_exporter/textfile_collector/mtad.prom
+python scripts/alert.py --workdir=runs/mine --jsonl=events.jsonl
+python scripts/alert.py --workdir=runs/mine --scores=scored --webhook=https://HOST/PATH --level=critical
+python scripts/alert.py --workdir=runs/mine --prometheus=/var/lib/node_exporter/textfile_collector/mtad.prom
 
 Run after every score.py. Exit code 1 where an event could not be delivered: it stays pending, run the command again.
 """

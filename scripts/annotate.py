@@ -1,16 +1,16 @@
 """Keeps the ledger of events and of what people said of them; counts, and refits thresholds by it.
 
-python scripts/annotate.py --workdir=RUNDIR record                        # the events of the last scoring
-python scripts/annotate.py --workdir=RUNDIR record --scores=DIR           # of score.py --output=DIR
-python scripts/annotate.py --workdir=RUNDIR list --role=web --verdict=open --since=2026-03-01
-python scripts/annotate.py --workdir=RUNDIR show 17
-python scripts/annotate.py --workdir=RUNDIR mark 17 false --author=ann --comment='nightly backup'
-python scripts/annotate.py --workdir=RUNDIR undo 17 --author=ann
-python scripts/annotate.py --workdir=RUNDIR export review.csv             # fill in the empty verdicts, then
-python scripts/annotate.py --workdir=RUNDIR import review.csv --author=ann
-python scripts/annotate.py --workdir=RUNDIR summary [--change=2] [--json]
-python scripts/annotate.py --workdir=RUNDIR refit [--write]               # thresholds from what was marked
-python scripts/annotate.py --workdir=RUNDIR propose                       # metrics for the prior, as its lines
+python scripts/annotate.py --workdir=runs/mine record                     # the events of the last scoring
+python scripts/annotate.py --workdir=runs/mine record --scores=scored     # of score.py --output=scored
+python scripts/annotate.py --workdir=runs/mine list --role=web --verdict=open --since=2026-03-01
+python scripts/annotate.py --workdir=runs/mine show 1
+python scripts/annotate.py --workdir=runs/mine mark 1 false --author=ann --comment='nightly backup'
+python scripts/annotate.py --workdir=runs/mine undo 1 --author=ann
+python scripts/annotate.py --workdir=runs/mine export review.csv          # fill in the empty verdicts, then
+python scripts/annotate.py --workdir=runs/mine import review.csv --author=ann
+python scripts/annotate.py --workdir=runs/mine summary --change=1         # or --json
+python scripts/annotate.py --workdir=runs/mine refit                      # thresholds from what was marked; --write
+python scripts/annotate.py --workdir=runs/mine propose                    # metrics for the prior, as its lines
 
 EVENT is the number that list shows, or MACHINE:FIRSTROW-ENDROW as in events.parquet. Verdicts: true; false;
 expected (a real change that was planned: neither a hit nor a false alarm).

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from program import VERBOSE
+from terminal import Row, first_lines, table_lines
+
 from mtad_jax.alerts.alarms import Alarm
 from mtad_jax.alerts.ranges import Range, find_overlaps, index_ranges
 from mtad_jax.alerts.records import Book
@@ -11,6 +14,7 @@ from mtad_jax.alerts.sheet import time_text
 from mtad_jax.evaluate.table import align
 
 _CAUSES_SHOWN = 3
+_WEEKS_SHOWN, _GROUPS_SHOWN = 6, 5  # the last weeks; the worst roles, machines and causes
 _FIGURES = ("alarms", "true", "false", "expected", "not reviewed", "precision", "95% interval")
 
 
@@ -30,11 +34,12 @@ def _causes(causes: Sequence[tuple[str, float]], count: int | None = _CAUSES_SHO
 
 def list_lines(alarms: Sequence[Alarm]) -> list[str]:
   """Returns a line per event."""
-  rows = [["event", "change", "machine", "role", "severity", "verdict", "by", "from, to", "causes"]]
+  head = ("event", "change", "machine", "role", "severity", "verdict", "by", "from, to", "causes")
+  rows = []
   for alarm in alarms:
     event, said = alarm.event, alarm.judged
     verdict = "open" if said.verdict is None else said.verdict + (" (carried over)" if said.is_carried else "")
-    rows.append([
+    cells = (
       str(event.id),
       str(event.change_id),
       event.range.machine,
@@ -44,9 +49,11 @@ def list_lines(alarms: Sequence[Alarm]) -> list[str]:
       said.annotation.author if said.annotation else "",
       place_of(event.range),
       _causes(event.causes),
-    ])  # fmt: skip
+    )
+    rows.append(Row(cells))
   count = sum(alarm.verdict is None for alarm in alarms)
-  return [align(rows), f"{len(alarms)} events, {count} of them open"] if alarms else ["no events"]
+  lines = table_lines(head, rows, "annotate.py export")
+  return [*lines, f"{len(alarms)} events, {count} of them open"] if alarms else ["no events"]
 
 
 def show_lines(alarm: Alarm, book: Book) -> list[str]:
@@ -95,12 +102,15 @@ def summary_lines(curves: Mapping[str, Any]) -> list[str]:
     rate, weeks = found["false_per_machine_week"], found["machine_weeks"]
     ends = ["-" if weeks is None else f"{weeks:.2f}", "-" if rate is None else f"{rate:.2f}"]
     rows.append([found["week"], *_figures(found), *ends])
-  rows.append(["all", *_figures(curves["total"]), "", ""])
-  lines = [align(rows)]
+  total = ["all", *_figures(curves["total"]), "", ""]
+  shown = rows if VERBOSE.value else [rows[0], *rows[1:][-_WEEKS_SHOWN:]]
+  lines = [align([*shown, total])]
+  if len(shown) < len(rows):
+    lines.append(f"and {len(rows) - len(shown)} weeks before; --json has them all (--verbose prints them)")
   for name, title in (("roles", "role"), ("machines", "machine"), ("metrics", "first cause")):
     rows = [[title, *_FIGURES]]
-    rows += [[group, *_figures(found)] for group, found in curves[name].items()]
-    lines += ["", align(rows)]
+    rows += [[group, *_figures(found)] for group, found in _most_false_first(curves[name])]
+    lines += ["", *_cut(rows, "--json")]
   lines += [
     "",
     "precision: true / (true + false). Expected ones (a real change that was planned) are neither; those not",
@@ -113,6 +123,17 @@ def summary_lines(curves: Mapping[str, Any]) -> list[str]:
       rows.append([found["metric"], found["role"], *counts])
     lines += ["", align(rows)]
   return [*lines, "", *_change_lines(curves["changes"])]
+
+
+def _most_false_first(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+  """Returns (name, figures) of groups of alarms, those first of which most was marked false, then most is open."""
+  return sorted(groups.items(), key=lambda pair: (-pair[1]["num_false"], -pair[1]["num_open"]))
+
+
+def _cut(rows: list[list[str]], rest: str) -> list[str]:
+  """Returns the head and the first of the rows, aligned, and what has the others."""
+  head, *lines = align(rows).splitlines()
+  return [head, *first_lines(lines, rest, _GROUPS_SHOWN)]
 
 
 def _change_lines(changes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -135,11 +156,11 @@ def _change_lines(changes: Sequence[Mapping[str, Any]]) -> list[str]:
 def refit_lines(refits: Sequence[Refit]) -> list[str]:
   """Returns a line per machine that has annotations or a refitted threshold, then the fleet's sums."""
   head = ["machine", "role", "promised", "now", "refitted", "factor", "true raised", "false raised", "events", "by"]
-  rows = [head]
-  for found in refits:
+  rows = []
+  for found in sorted(refits, key=lambda found: -abs((found.threshold or found.now) - found.now) / (found.now or 1)):
     threshold = "as now" if found.threshold is None else f"{found.threshold:.6g}"
     factor = "-" if found.factor is None else f"{found.factor:.4g}"
-    rows.append([
+    cells = (
       found.machine,
       found.role,
       f"{found.promised:.6g}",
@@ -150,10 +171,12 @@ def refit_lines(refits: Sequence[Refit]) -> list[str]:
       f"{found.num_false_now} -> {found.num_false_then}",
       f"{found.num_events_now} -> {found.num_events_then}",
       found.basis,
-    ])  # fmt: skip
+    )
+    rows.append(Row(cells))
   sums = {
     kind: [sum(getattr(found, f"num_{kind}_{when}") for found in refits) for when in ("now", "then")]
     for kind in ("true", "false", "events")
   }
   told = ", ".join(f"{kind} {now} -> {then}" for kind, (now, then) in sums.items())
-  return [align(rows), f"raised on these rows, now -> refitted: {told}"]
+  lines = table_lines(head, rows, "calibration.json, once written,")
+  return [*lines, f"raised on these rows, now -> refitted: {told}"]

@@ -61,11 +61,11 @@ def write(settings: Settings, now_ms: int) -> list[str]:
   Raises:
     ValueError: another program writes into the work directory.
   """
-  import run_flags  # seconds of imports that nothing else here needs
+  from mtad_jax.train.stored_run import sole_writer  # seconds of imports that nothing else here needs
 
   workdir = settings.workdir
   read_thresholds(workdir)  # no lock is put into a folder that is no work directory
-  with run_flags.sole_writer(workdir, "annotate.py refit"):
+  with sole_writer(workdir, "annotate.py refit"):
     calibration, refits = refitted(settings)
     lines = annotate_lines.refit_lines(refits)
     if all(found.threshold in (None, found.now) for found in refits):

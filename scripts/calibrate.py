@@ -1,24 +1,27 @@
 """Fits calibration and thresholds again, the weights untouched.
 
-python scripts/calibrate.py --workdir=RUNDIR --pot_q=1e-3
-python scripts/calibrate.py --workdir=RUNDIR --alarms_per_week=2 --preview     # tries it, writes nothing
-python scripts/calibrate.py --workdir=RUNDIR --sensitivity=normal --warning=sensitive --preview
-python scripts/calibrate.py --workdir=RUNDIR --alarm_checks=3 --alarm_window_checks=5 --release_ratio=0.8
-python scripts/calibrate.py --workdir=RUNDIR --threshold=dspot --pot_q=1e-3
+python scripts/calibrate.py --workdir=runs/mine --sensitivity=normal --warning=sensitive --preview    # writes nothing
+python scripts/calibrate.py --workdir=runs/mine --alarms_per_week=2 --preview
+python scripts/calibrate.py --workdir=runs/mine --threshold=dspot --pot_q=1e-3 --preview      # follows the scores
+python scripts/calibrate.py --workdir=runs/mine --alarm_checks=3 --alarm_window_checks=5 --release_ratio=0.8
+python scripts/calibrate.py --workdir=runs/mine --pot_q=1e-3
 """
 
 import host
+import machine_summary
 import run_flags
 from absl import flags
 from etils import epath
 from program import UsageError, run
+from terminal import first_lines, track
 
 from mtad_jax.config import Config, dumps, freeze, to_dict
-from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
+from mtad_jax.detect.calibrate_run import calibrate_run
 from mtad_jax.detect.calibration import Tried
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.explain.preview import Preview, preview_group, preview_lines
 from mtad_jax.roles.prior import read_text
+from mtad_jax.train.stored_run import sole_writer
 from mtad_jax.train.workdir import CALIBRATION, CONFIG, PRIOR, write_json, write_whole
 
 FLAGS = flags.FLAGS
@@ -80,7 +83,7 @@ def _changed(config: Config) -> Config:
 def main() -> int:
   """Calibrates and writes calibration.json and the settings it was made with; returns the exit code."""
   run_flags.open_workdir(FLAGS.workdir)  # no lock is put into a folder that is no work directory
-  with run_flags.sole_writer(FLAGS.workdir, "calibrate.py"):
+  with sole_writer(FLAGS.workdir, "calibrate.py"):
     return _calibrate()
 
 
@@ -95,7 +98,7 @@ def _calibrate() -> int:
   tried: dict[str, Tried] = {}
   prior = read_text(FLAGS.prior) if FLAGS.prior else None
   calibrated = calibrate_run(
-    FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude), tried, prior
+    FLAGS.workdir, config, groups, opened.groups, opened.run["run_id"], tuple(FLAGS.exclude), tried, prior, track
   )
   if FLAGS.preview:
     series = {machine.name: machine.train for machine in machines}
@@ -103,14 +106,16 @@ def _calibrate() -> int:
     for group, step in zip(opened.groups, calibrated.content["checkpoint_steps"], strict=True):
       priors = {machine.name: calibrated.machines[machine.name].prior for machine in group.machines}
       params, _, _ = read_params(FLAGS.workdir, config, group, priors, step)
-      previews += preview_group(group, params, series, calibrated.machines, tried, config)
-    print("\n".join(preview_lines(previews)))
+      previews += preview_group(group, params, series, calibrated.machines, tried, config, track)
+    previews.sort(key=lambda preview: -len(preview.events))
+    *lines, total = preview_lines(previews)
+    print("\n".join([*first_lines(lines, ""), total]))
   else:
     if prior is not None:
       write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)
     write_json(epath.Path(FLAGS.workdir) / CALIBRATION, calibrated.content)
     write_whole(epath.Path(FLAGS.workdir) / CONFIG, dumps(config))
-  print("\n".join(report_lines(calibrated)))
+  print("\n".join(machine_summary.summary_lines(calibrated, FLAGS.workdir)))
   if FLAGS.exclude:
     print(f"left out of this calibration, and on record in calibration.json: {', '.join(FLAGS.exclude)}")
   return 0

@@ -1,9 +1,9 @@
 """Holds scores against labels beside the floors; fits nothing that scoring uses.
 
-python scripts/evaluate.py --workdir=DIR [--early_hit_rows=N] [--delay_limit_rows=N]
-python scripts/evaluate.py --workdir=DIR --floors=random,pca_error
-python scripts/evaluate.py --workdir=DIR --source=NEWFILES --scores=DIR
-python scripts/evaluate.py --workdir=DIR --source=NEWFILES --cold_start=MIXTURERUN --scores=DIR
+python scripts/evaluate.py --workdir=runs/mine
+python scripts/evaluate.py --workdir=runs/mine --floors=random,pca_error --early_hit_rows=5 --delay_limit_rows=60
+python scripts/evaluate.py --workdir=runs/mine --source=newdata --scores=scored
+python scripts/evaluate.py --workdir=runs/mine --source=newhosts --cold_start=runs/roles --scores=scored_hosts
 
 Reads scores.parquet and segments.parquet (in the work directory, or where --scores says), the run's settings
 and its raw data; writes evaluation.json beside the scores and prints a table, the worst machines first.
@@ -14,7 +14,8 @@ import dataclasses
 import run_flags
 from absl import flags
 from etils import epath
-from program import run
+from program import VERBOSE, run
+from terminal import track
 
 from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.machine import Machine, Series
@@ -46,6 +47,7 @@ _SOURCE = flags.DEFINE_string(
 run_flags.define_cold_start()
 
 
+_MOST_MACHINES = 6  # with the floors' table and the notes, a screen
 # what shapes the events that score.py raises, beside merging and a minimum length, which figures here follow too
 _NOT_COUNTED = ("warning", "alarm_checks", "release_ratio", "cooldown_rows")
 
@@ -96,8 +98,8 @@ def main() -> None:
   floors, floors_left_out = available_floors()
   if _FLOORS.value is not None:
     floors, floors_left_out = check_floors(_FLOORS.value), {}
-  scored = scored_machines(tables, machines, rankings, config, floors)
-  result = evaluate_fleet(scored, config.evaluate, config.detect)
+  scored = scored_machines(tables, machines, rankings, config, floors, track)
+  result = evaluate_fleet(scored, config.evaluate, config.detect, track)
   result["run_id"] = opened.run["run_id"]
   _, left_out = common_scores(tables)
   result["other_scores_left_out"] = left_out
@@ -107,7 +109,7 @@ def main() -> None:
     entries = read_json(calibration, "train.py (or calibrate.py)", ("machines",))["machines"]
     result["promise"] = promise_figures(entries)
   write_json(folder / "evaluation.json", result)
-  print(format_table(result))
+  print(format_table(result, None if VERBOSE.value else _MOST_MACHINES))
   print(promise_line(result["promise"]) if calibration.exists() else f"promise not evaluated: no {calibration}")
   for name, reason in left_out.items():
     print(f"score {name} left out: {reason}")

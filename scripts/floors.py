@@ -1,8 +1,8 @@
 """What simple detectors get on a fleet, no model needed: the floors that a figure must beat.
 
-python scripts/floors.py --dataset=smd --source=DIR
-python scripts/floors.py --dataset=smap --data_dir=DIR --seeds=5 --output=floors.json
-python scripts/floors.py --dataset=folder --source=FLEETDIR --floors=pca_error,linear_autoregression
+python scripts/floors.py --dataset=smd --source=ServerMachineDataset
+python scripts/floors.py --dataset=folder --source=myfleet --floors=pca_error,linear_autoregression
+python scripts/floors.py --dataset=folder --data_dir=data --seeds=5 --output=floors.json
 
 Prints average precision and best F1 (its threshold chosen with the labels), mean over machines, and over the seeds
 of the floors that draw. The first rows of each test split are left out, as a detector with a window has none there.
@@ -13,6 +13,7 @@ import time
 import numpy as np
 from absl import flags
 from program import run
+from terminal import track
 
 from mtad_jax.config import Config, DataConfig
 from mtad_jax.data.builder import DATASETS
@@ -58,7 +59,7 @@ def main() -> None:
     names, left_out = check_floors(_FLOORS.value), {}
   data = DataConfig(dataset=_DATASET.value, machines=tuple(_MACHINES.value), counters=_COUNTERS.value)
   config = Config(data=data)
-  machines = load_machines(data, data_dir=_DATA_DIR.value, source=_SOURCE.value)
+  machines = load_machines(data, data_dir=_DATA_DIR.value, source=_SOURCE.value, track=track)
   unknown = set(_WITHOUT.value) - {machine.name for machine in machines}
   if unknown:
     raise ValueError(f"--without: no machine {min(unknown)!r}; known: {', '.join(m.name for m in machines)}")
@@ -70,7 +71,7 @@ def main() -> None:
     place = _DATA_DIR.value or _SOURCE.value
     raise ValueError(f"{place}: no machine has an anomalous test row after the first {_SKIP_ROWS.value}")
   began = time.monotonic()
-  by_machine = {m.name: _figures(m, lane, names, config) for lane, m in enumerate(with_anomaly)}
+  by_machine = {m.name: _figures(m, lane, names, config) for lane, m in enumerate(track(with_anomaly, "floors"))}
   mean = {
     name: {
       key: float(np.mean([np.mean([row[key] for row in found[name]]) for found in by_machine.values()]))

@@ -1,10 +1,11 @@
 """Shows what a work directory's checkpoints or role mixtures hold, on any machine, without an accelerator.
 
-python scripts/inspect_checkpoint.py --workdir=RUNDIR
-python scripts/inspect_checkpoint.py --workdir=RUNDIR --step=200 --machine=machine-1-1 --full
-python scripts/inspect_checkpoint.py --workdir=RUNDIR --compare=OTHERRUN --compare_step=100
-python scripts/inspect_checkpoint.py --workdir=RUNDIR --can_score=FLEETDIR
-python scripts/inspect_checkpoint.py --workdir=RUNDIR --machine=machine-1-1 --export=NEWDIR
+python scripts/inspect_checkpoint.py --workdir=runs/mine
+python scripts/inspect_checkpoint.py --workdir=runs/mine --step=200 --machine=web-1 --full
+python scripts/inspect_checkpoint.py --workdir=runs/mine --compare=runs/next --compare_step=100
+python scripts/inspect_checkpoint.py --workdir=runs/mine --can_score=newdata          # yes, or every reason why not
+python scripts/inspect_checkpoint.py --workdir=runs/mine --machine=web-1 --export=runs/web-1
+python scripts/inspect_checkpoint.py --workdir=runs/mine --verify                     # every array of every step
 """
 
 import json

@@ -11,6 +11,7 @@ import jax
 from etils import epath
 from program import UsageError
 from run_flags import Run
+from terminal import track
 
 from mtad_jax.config import Config, differences
 from mtad_jax.detect.calibrate_run import read_calibration
@@ -119,7 +120,7 @@ def group_facts(
     numbers = checkpoints.steps()
     listed = {number: _step_facts(checkpoints, number, lane) for number in numbers}
     if verify:
-      for number in numbers:
+      for number in track(numbers, "verifying"):
         try:
           read_branch(checkpoints, number, lane, None)
         except CorruptCheckpoint as error:

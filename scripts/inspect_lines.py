@@ -5,22 +5,22 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-MAX_LEAVES = 12  # of a comparison, the worst
-_FIGURE = re.compile(r"[-+.,\d]+(e[-+]\d+)?|not finite|from 0")
+from terminal import aligned, first_lines
+
+MAX_LEAVES = 12  # shown: of a comparison, the worst
+MOST_MACHINES = 8  # shown, the worst; beside the arrays, which are as many in any fleet
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-  """Returns a table's lines, two spaces in; figures to the right, text to the left."""
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], most: int | None = None) -> list[str]:
+  """Returns a table's lines, two spaces in; figures to the right, text to the left.
+
+  Args:
+    most: rows shown without --verbose; None: all.
+  """
   if not rows:
     return []
-  widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-  right = [all(_FIGURE.fullmatch(row[i]) for row in rows) for i in range(len(header))]
-  return [
-    (
-      "  " + "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
-    ).rstrip()
-    for row in (header, *rows)
-  ]
+  first, *lines = [f"  {line}" for line in aligned([header, *rows])]
+  return [first, *lines] if most is None else [first, *first_lines(lines, "--json", most)]
 
 
 def number(value: Any) -> str:
@@ -88,15 +88,23 @@ def _told(record: dict[str, Any]) -> str:
   return text + ("; RETIRED" if record["retired"] else "")
 
 
+def _trouble(record: dict[str, Any]) -> tuple[bool, int, int, float]:
+  """Returns the sort key that puts retired machines first, then those with most trouble, then the highest loss."""
+  loss = math.inf if record["best_loss"] is None else record["best_loss"]
+  return not record["retired"], -(record["num_rolled_back"] or 0), -(record["num_skipped"] or 0), -loss
+
+
 def _record_lines(records: list[dict[str, Any]]) -> list[str]:
   if len(records) == 1:
     return [_told(records[0])]
   fields = ("best_loss", "best_step", "machine_step", "num_skipped", "num_rolled_back", "retired")
   header = ("machine", "validation loss", "at step", "own step", "skipped", "rolled back", "retired")
-  return columns(header, [(r["name"], *(number(r[field]) for field in fields)) for r in records])
+  worst_first = sorted(records, key=_trouble)
+  return columns(header, [(r["name"], *(number(r[field]) for field in fields)) for r in worst_first], MOST_MACHINES)
 
 
-def _array_lines(arrays: list[dict[str, Any]]) -> list[str]:
+def _array_lines(arrays: list[dict[str, Any]], most: int | None) -> list[str]:
+  arrays = sorted(arrays, key=lambda leaf: not leaf["num_not_finite"])
   rows = [
     (
       leaf["path"],
@@ -111,7 +119,7 @@ def _array_lines(arrays: list[dict[str, Any]]) -> list[str]:
   values = sum(math.prod(leaf["shape"]) for leaf in arrays)
   total = f"  {len(arrays)} leaves, {values:,} values, {size(sum(leaf['num_bytes'] for leaf in arrays))}"
   return [
-    *columns(("leaf", "shape", "type", "norm", "values"), rows),
+    *columns(("leaf", "shape", "type", "norm", "values"), rows, most),
     f"{total}, {f'{bad} NOT FINITE' if bad else 'all finite'}",
   ]
 
@@ -141,7 +149,8 @@ def group_lines(facts: dict[str, Any]) -> list[str]:
   if facts["fleet_steps"] is not None:
     lines.append(f"  length of the run: {facts['fleet_steps']} steps")
   lines += ["machines:", *_record_lines(facts["records"])]
-  lines += [f"arrays ({facts['branch'] or 'all'}):", *_array_lines(facts["arrays"])]
+  most = MAX_LEAVES if facts["branch"] else None
+  lines += [f"arrays ({facts['branch'] or 'all'}):", *_array_lines(facts["arrays"], most)]
   if facts["not_read"]:
     told = [f"{b['name']} {b['num_values']:,} values" for b in facts["not_read"] if b["num_leaves"] > 1]
     single = [b["name"] for b in facts["not_read"] if b["num_leaves"] == 1]
@@ -155,6 +164,7 @@ def threshold_lines(facts: dict[str, Any]) -> list[str]:
     lines = ["thresholds: none yet; train.py ends with them"]
   else:
     other = "" if facts["is_of_this_run"] else "; OF ANOTHER RUN"
+    machines = sorted(facts["machines"], key=_excess)
     lines = [
       f"thresholds (rule {facts['rule']}, checkpoint steps {_listed(facts['checkpoint_steps'])}{other}):"
     ]
@@ -169,14 +179,18 @@ def threshold_lines(facts: dict[str, Any]) -> list[str]:
           number(m["num_rows"]),
           m["status"],
         )
-        for m in facts["machines"]
+        for m in machines
         if m["threshold"] is not None
       ],
+      MOST_MACHINES,
     )
-    lines += [f"  {m['name']}: NO THRESHOLD" for m in facts["machines"] if m["threshold"] is None]
-    lines += [f"  {m['name']}: warning above {number(m['warning'])}" for m in facts["machines"] if "warning" in m]
-    lines += [f"  {m['name']}: pooled: {m['pooled']}" for m in facts["machines"] if m.get("pooled")]
-    lines += [f"  {m['name']}: {_check_text(m['check'])}" for m in facts["machines"] if "check" in m]
+    lines += [f"  {m['name']}: NO THRESHOLD" for m in machines if m["threshold"] is None]
+    for told in (
+      [f"  {m['name']}: warning above {number(m['warning'])}" for m in machines if "warning" in m],
+      [f"  {m['name']}: pooled: {m['pooled']}" for m in machines if m.get("pooled")],
+      [f"  {m['name']}: {_check_text(m['check'])}" for m in machines if "check" in m],
+    ):
+      lines += first_lines(told, "--json", MOST_MACHINES)
   if not facts["metrics"]:
     return lines
   names = [name for name in facts["metrics"][0] if name != "metric"]
@@ -186,6 +200,12 @@ def threshold_lines(facts: dict[str, Any]) -> list[str]:
   rows = [(row["metric"], *(number(row.get(name)) for name in names)) for row in facts["metrics"]]
   lines.append("metrics (minimum, maximum and scale in their own units, errors in scaled ones):")
   return lines + columns(("metric", *shown), rows)
+
+
+def _excess(machine: dict[str, Any]) -> float:
+  """Returns the sort key that puts first the machine whose check part broke its promise most."""
+  check = machine.get("check", {})
+  return (check.get("promised_alarm_rows") or 0.0) - (check.get("num_alarm_rows") or 0)
 
 
 def _check_text(check: dict[str, Any]) -> str:

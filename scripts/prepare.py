@@ -1,8 +1,9 @@
 """Raw files, a download or a simulation to a prepared dataset on disk; a second call finds it done.
 
-python scripts/prepare.py --dataset=smd --source=DIR --data_dir=DIR
-python scripts/prepare.py --dataset=smap --download --data_dir=DIR
-python scripts/prepare.py --dataset=simulated --sim_machines=6 --data_dir=DIR
+python scripts/prepare.py --dataset=folder --source=myfleet --data_dir=data
+python scripts/prepare.py --dataset=smd --source=ServerMachineDataset --data_dir=data
+python scripts/prepare.py --dataset=smap --download --data_dir=data                    # from its publishers
+python scripts/prepare.py --dataset=simulated --sim_machines=6 --data_dir=data         # with faults of known causes
 """
 
 import dataclasses
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from program import UsageError, run
+from program import QUIET, UsageError, run
+from terminal import Row, table_lines, track
 
 from mtad_jax.data.builder import DATASETS, build_dataset, check_place, is_prepared
 from mtad_jax.data.download import download
@@ -21,18 +23,18 @@ from mtad_jax.data.load import read_source
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.publishers import PUBLISHERS
 
-_DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
+_DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "what to prepare", required=True)
 _SOURCE = flags.DEFINE_string(
-  "source", None, "Folder of raw files, in the publisher's layout or a fleet folder."
+  "source", None, "folder of raw files, in the publisher's layout or a fleet folder"
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder for prepared datasets.", required=True)
-_DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the raw files from the publisher (smd, smap, msl).")
-_URL = flags.DEFINE_string("url", None, "Base address in place of the publisher's, with --download.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
-_MACHINES = flags.DEFINE_list("machines", [], "Only these machines, comma-separated; empty: all.")
-_SIM_MACHINES = flags.DEFINE_integer("sim_machines", None, "Machines of the simulated fleet.", lower_bound=1)
-_SIM_DAYS = flags.DEFINE_integer("sim_days", None, "Training days of the simulated fleet.", lower_bound=1)
-_SIM_SEED = flags.DEFINE_integer("sim_seed", None, "Seed of the simulated fleet.", lower_bound=0)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder for prepared datasets", required=True)
+_DOWNLOAD = flags.DEFINE_bool("download", False, "fetch the raw files from the publisher (smd, smap, msl)")
+_URL = flags.DEFINE_string("url", None, "base address in place of the publisher's, with --download")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace what is there")
+_MACHINES = flags.DEFINE_list("machines", [], "only these machines, comma-separated; empty: all")
+_SIM_MACHINES = flags.DEFINE_integer("sim_machines", None, "machines of the simulated fleet", lower_bound=1)
+_SIM_DAYS = flags.DEFINE_integer("sim_days", None, "training days of the simulated fleet", lower_bound=1)
+_SIM_SEED = flags.DEFINE_integer("sim_seed", None, "seed of the simulated fleet", lower_bound=0)
 
 
 def _check_flags() -> None:
@@ -77,37 +79,36 @@ def _find_source(
     return _simulation(names)
   source: str = _SOURCE.value or ""  # empty only before a download
   if _DOWNLOAD.value:
-    result = download(dataset, str(data_dir / "downloads"), url=_URL.value, force=_OVERWRITE.value)
+    result = download(dataset, str(data_dir / "downloads"), url=_URL.value, force=_OVERWRITE.value, quiet=QUIET.value)
     if result.unverified:
       print(f"{len(result.unverified)} files unverified: no checksum was known; now it is recorded")
     source = str(result.folder)
     print(f"raw files {'already' if result.already_there else 'now'} in {source}")
-  return fingerprint_folder(source, dataset, ",".join(sorted(names))), lambda: read_source(
-    dataset, source, names
-  )
+  fingerprint = fingerprint_folder(source, dataset, ",".join(sorted(names)))
+  return fingerprint, lambda: read_source(dataset, source, names, track=track)
 
 
 def _share(part: float) -> str:
   return f"{100 * part:.2f}%"
 
 
-def _print_table(machines: Sequence[Machine]) -> None:
-  """Prints a row per machine: sizes, share of anomalous test rows, share of missing values."""
-  width = max(len("machine"), *(len(machine.name) for machine in machines))
-  print(
-    f"{'machine':<{width}}  {'role':<12} {'train':>8} {'test':>8} {'metrics':>7} "
-    f"{'anomalous':>9} {'missing':>8}"
-  )
+def _table_lines(machines: Sequence[Machine], rest: str) -> list[str]:
+  """Returns a row per machine, the most missing values first: sizes, and shares of anomalous test rows and of those.
+
+  Args:
+    rest: what has all of them.
+  """
+  told = []
   for machine in machines:
     values = (machine.train.values, machine.test.values)
-    missing = sum(int(np.isnan(split).sum()) for split in values) / max(
-      sum(split.size for split in values), 1
-    )
+    missing = sum(int(np.isnan(split).sum()) for split in values) / max(sum(split.size for split in values), 1)
     anomalous = "-" if machine.labels is None else _share(float(machine.labels.mean()))
-    print(
-      f"{machine.name:<{width}}  {machine.role:<12} {len(values[0]):>8} {len(values[1]):>8} "
-      f"{len(machine.metrics):>7} {anomalous:>9} {_share(missing):>8}"
-    )
+    counts = (len(values[0]), len(values[1]), len(machine.metrics))
+    cells = (machine.name, machine.role, *map(str, counts), anomalous, _share(missing))
+    told.append((missing, Row(cells)))
+  told.sort(key=lambda pair: -pair[0])
+  head = ("machine", "role", "train", "test", "metrics", "anomalous", "missing")
+  return table_lines(head, [row for _, row in told], rest)
 
 
 def main() -> None:
@@ -120,8 +121,8 @@ def main() -> None:
     print(f"{root / dataset}: already prepared from the same data; nothing to do")
     return
   machines = read()
-  build_dataset(dataset, machines, data_dir, fingerprint, overwrite=_OVERWRITE.value)
-  _print_table(machines)
+  build_dataset(dataset, track(machines, "writing"), data_dir, fingerprint, overwrite=_OVERWRITE.value)
+  print("\n".join(_table_lines(machines, str(root / dataset))))
   rows = sum(len(machine.train.values) + len(machine.test.values) for machine in machines)
   print(f"{root / dataset}: {len(machines)} machines, {rows} rows prepared")
 

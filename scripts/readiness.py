@@ -5,6 +5,7 @@ from typing import NamedTuple
 import run_flags
 from etils import epath
 from inspect_roles import has_mixtures
+from terminal import track
 
 from mtad_jax.data.fleet_folder import SPLITS, list_files, natural_key, read_fleet_folder
 from mtad_jax.data.machine import Machine
@@ -38,7 +39,7 @@ def _read_each(source: str, machine: str | None) -> tuple[list[str], list[Machin
     return [], [], [f"{root}: no file of machine {machine!r}; there are {', '.join(names) or 'none'}"]
   names = [machine] if machine else names
   try:
-    return names, read_fleet_folder(source, machines=names, require_train=False), []
+    return names, read_fleet_folder(source, machines=names, require_train=False, track=track), []
   except ValueError as first:
     whole = str(first)
   found, reasons = [], []

@@ -1,6 +1,10 @@
 """Writes the report of a work directory: one HTML file that opens offline.
 
-  python scripts/report.py --workdir=DIR [--scores=DIR] [--output=FILE]
+python scripts/report.py --workdir=runs/mine
+python scripts/report.py --workdir=runs/mine --scores=scored --output=scored/report.html
+
+It begins with who is in alarm and the fleet as a heat map, then the worst events; a click on either leads to the
+machine: its score, its metrics by time, and of each event the causes and the values against what was expected.
 """
 
 import datetime

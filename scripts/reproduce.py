@@ -1,7 +1,7 @@
 """The README's table of one public data set: prepared, trained, scored and evaluated, once a seed, then averaged.
 
-python scripts/reproduce.py --dataset=msl --source=telemanom --workdir=DIR
-python scripts/reproduce.py --dataset=smd --source=ServerMachineDataset --workdir=DIR --seeds=0
+python scripts/reproduce.py --dataset=msl --source=telemanom --workdir=runs/msl
+python scripts/reproduce.py --dataset=smd --source=ServerMachineDataset --workdir=runs/smd_table --seeds=0
 
 Goes on where it was stopped. Prints every figure of the detector and of all floors as the mean over machines, and
 over seeds with half their span. The machines of SMD that the scoring rule was chosen on are left out of the means.
@@ -15,7 +15,8 @@ from typing import Any
 from ablation_cells import TUNING_MACHINES
 from absl import flags
 from program import UsageError, run
-from sub_runs import check_made_with, mean_and_span, run_program
+from sub_runs import check_made_with, mean_and_span, run_program, run_training
+from terminal import say, track
 
 from mtad_jax.evaluate.table import align
 
@@ -54,8 +55,7 @@ def _evaluated(seed: int) -> dict[str, Any]:
     changed: dict[str, Any] = {"train.random_seed": seed, "evaluate.random_seed": seed, "train.progress_bar": False}
     if FLAGS.machines:
       changed["data.machines"] = repr(tuple(FLAGS.machines))
-    run_program(
-      "train.py",
+    run_training(
       f"--config={config}",
       f"--data_dir={data}",
       f"--workdir={folder}",
@@ -90,10 +90,10 @@ def main() -> int:
   if without is None:
     without = list(TUNING_MACHINES) if FLAGS.dataset == "smd" else []
   results = []
-  for seed in map(int, FLAGS.seeds):
+  for seed in track([int(text) for text in FLAGS.seeds], "seeds"):
     began = time.perf_counter()
     results.append(_evaluated(seed))
-    print(f"{FLAGS.dataset}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
+    say(f"{FLAGS.dataset}, seed {seed}: {time.perf_counter() - began:.0f} s")
   kept = [name for name in results[0]["mean"]["machines"] if name not in without]
   if not kept:
     raise ValueError(f"no machine with an anomaly is left; left out are {', '.join(without)}")

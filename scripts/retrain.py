@@ -1,6 +1,6 @@
 """Trains the next model from the one in use, and puts it in its place only if it passes its checks.
 
-python scripts/retrain.py --current=runs/live --next=runs/2026-11-28 --source=FLEETDIR
+python scripts/retrain.py --current=runs/live --next=runs/2026-11-28 --source=myfleet
 python scripts/retrain.py --current=runs/live --put_back
 
 runs/live is a link to a work directory (ln -s 2026-11-21 runs/live); every other command takes it as --workdir.
@@ -15,11 +15,14 @@ import json
 import os
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from program import UsageError, run
-from sub_runs import run_program
+from sub_runs import run_training
+from terminal import Row, table_lines
 
 from mtad_jax.config_choices import Detector
 from mtad_jax.detect.calibrate_run import read_calibration
@@ -95,7 +98,7 @@ def _train(old: Path, new: Path) -> None:
   with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "config.py"
     file.write_text(_CONFIG_FILE.format(path=str(old / CONFIG)))
-    run_program("train.py", f"--config={file}", *data, f"--workdir={new}", *warm)
+    run_training(f"--config={file}", *data, f"--workdir={new}", *warm)
 
 
 def _facts(workdir: Path) -> RunFacts:
@@ -110,6 +113,42 @@ def _facts(workdir: Path) -> RunFacts:
   read_calibration(workdir)  # refuses a damaged one
   entries = json.loads((workdir / CALIBRATION).read_text())["machines"]
   return RunFacts(losses, retired, entries)
+
+
+def _found(entry: Mapping[str, Any]) -> str:
+  """Returns how many of the faults put into a machine's check part raise an alarm."""
+  alive = entry.get("alive", {})
+  counts = [sum(alive.get(field, {}).values()) for field in ("detected", "injected")]
+  return f"{counts[0]} of {counts[1]}" if counts[1] else "-"
+
+
+def _loss(value: float | None) -> str:
+  return "-" if value is None else f"{value:.4f}"
+
+
+def _summary_lines(before: RunFacts, after: RunFacts, rest: str) -> list[str]:
+  """Returns the two runs side by side, the machines first whose loss rose most."""
+  told = []
+  for name in dict.fromkeys([*after.calibrations, *before.calibrations]):
+    old, new = before.losses.get(name), after.losses.get(name)
+    rise = new - old if old is not None and new is not None else 0.0
+    entries = [facts.calibrations.get(name, {}) for facts in (before, after)]
+    check = entries[1].get("check", {})
+    promised = check.get("promised_alarms")
+    is_bad = bool(after.retired.get(name)) or not entries[1]
+    cells = (
+      name,
+      _loss(old),
+      _loss(new),
+      *map(_found, entries),
+      str(check.get("num_alarms", "-")),
+      "-" if promised is None else f"{promised:.2g}",
+      "GONE" if not entries[1] else "RETIRED" if is_bad else "new" if not entries[0] else "",
+    )
+    told.append(((not is_bad, -rise), Row(cells, is_bad)))
+  told.sort(key=lambda pair: pair[0])
+  head = ("machine", "loss before", "now", "faults found before", "now", "check alarms", "promised", "remarks")
+  return table_lines(head, [row for _, row in told], rest)
 
 
 def main() -> None:
@@ -131,8 +170,10 @@ def main() -> None:
     _train(old, new)
   except ValueError as error:
     raise ValueError(f"{stays}: training did not finish: {error}") from None
+  after = _facts(new)
+  print("\n".join(_summary_lines(before, after, str(new / CALIBRATION))))
   tolerance = Tolerance(FLAGS.max_loss_rise, FLAGS.max_found_drop)
-  reasons = reasons_against(before, _facts(new), tolerance)
+  reasons = reasons_against(before, after, tolerance)
   if reasons:
     raise ValueError(f"{stays}: {'; '.join(reasons)}")
   _point(_previous(link), old)  # first: a kill in between leaves the old one current

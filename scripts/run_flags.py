@@ -1,33 +1,24 @@
 """Flags and steps that the commands on a work directory share: config in, data read and prepared."""
 
-import contextlib
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from absl import flags
 from etils import epath
 from program import UsageError
+from terminal import track
 
 from mtad_jax.config import Config, freeze
 from mtad_jax.config_choices import Detector
-from mtad_jax.data.contract import check_contract
 from mtad_jax.data.exclude import check_machines, excluded_rows, parse_exclusions
 from mtad_jax.data.fleet import Group, prepare_groups
 from mtad_jax.data.fleet_folder import list_folder, read_fleet_folder
 from mtad_jax.data.load import load_machines
-from mtad_jax.data.machine import Machine, empty_series
-from mtad_jax.detect.judges import ColdStart, cold_preparation, open_cold_start
-from mtad_jax.train.fleet_file import StoredGroup, check_same_data, describe_fleet, read_fleet
-from mtad_jax.train.workdir import FLEET, RUN, read_config, read_json, sweep
-from mtad_jax.train.writer_lock import writer_lock
-
-
-class Run(NamedTuple):
-  """A work directory as later commands find it. run: run.json's content."""
-
-  config: Config
-  run: dict
-  groups: list[StoredGroup]
+from mtad_jax.data.machine import Machine
+from mtad_jax.detect.judges import ColdStart, open_cold_start
+from mtad_jax.detect.trained_order import in_trained_order
+from mtad_jax.train.fleet_file import check_same_data, describe_fleet
+from mtad_jax.train.stored_run import Run, open_workdir
+from mtad_jax.train.workdir import FLEET, read_json
 
 
 def define_config() -> None:
@@ -46,36 +37,13 @@ def frozen_config() -> Config:
     raise UsageError(error) from None
 
 
-def open_workdir(workdir: str) -> Run:
-  """Returns what a work directory holds; raises ValueError where train.py has not made it."""
-  folder = epath.Path(workdir)
-  if not (folder / RUN).exists():
-    raise ValueError(f"{folder}: not a work directory ({RUN} is missing); train.py makes one")
-  run = read_json(folder / RUN, "train.py", ("run_id", "created", "data_dir", "source", "commit"))
-  return Run(read_config(folder), run, read_fleet(folder))
-
-
-@contextlib.contextmanager
-def sole_writer(folder: epath.PathLike, program: str) -> Iterator[None]:
-  """Yields while no other program writes into `folder`, which is made, and cleared of what a killed one left.
-
-  Raises:
-    ValueError: another program is writing there. OSError: it cannot be written to.
-  """
-  epath.Path(folder).mkdir(parents=True, exist_ok=True)
-  with writer_lock(folder, program):
-    for name in sweep(folder):
-      print(f"{folder}: removed {name}, left by a program that was killed", flush=True)
-    yield
-
-
 def load_run_machines(run: Run, data_dir: str | None, source: str | None) -> list[Machine]:
   """Returns the run's raw machines, from the flags where given, else from where train.py read them."""
   if data_dir and source:
     raise UsageError("--data_dir and --source: one of them, not both")
   if not data_dir and not source:
     data_dir, source = run.run["data_dir"], run.run["source"]
-  return load_machines(run.config.data, data_dir=data_dir, source=source)
+  return load_machines(run.config.data, data_dir=data_dir, source=source, track=track)
 
 
 def prepared_again(run: Run, config: Config, machines: list[Machine], workdir: str) -> list[Group]:
@@ -84,7 +52,7 @@ def prepared_again(run: Run, config: Config, machines: list[Machine], workdir: s
   Raises:
     ValueError: naming the machines whose data changed since, so that the network was fitted on other rows.
   """
-  groups = prepare_groups(machines, config)
+  groups = prepare_groups(machines, config, track)
   place = epath.Path(workdir) / FLEET
   check_same_data(read_json(place, "train.py", ("groups",)), describe_fleet(groups), place)
   return groups
@@ -106,11 +74,6 @@ def without_calibration_rows(groups: list[Group], machines: list[Machine], texts
       members.append(machine._replace(train=split._replace(usable=usable)))
     changed.append(group._replace(machines=tuple(members)))
   return changed
-
-
-def _is_named(machine: Machine) -> bool:
-  """Returns whether the files named their columns; the reader makes up metric_0 and on where they did not."""
-  return machine.metrics != tuple(f"metric_{i}" for i in range(len(machine.metrics)))
 
 
 def define_cold_start() -> None:
@@ -141,51 +104,6 @@ def cold_start(run: Run, workdir: str, source: str | None) -> ColdStart | None:
   return None
 
 
-def in_trained_order(
-  run: Run, machine: Machine, source: str, extra: Literal["refuse", "ignore"], cold: ColdStart | None = None
-) -> Machine:
-  """Returns one new machine with its test columns in the trained order.
-
-  Args:
-    cold: what scores a machine that has no model of its own; None: it is refused.
-
-  Raises:
-    ValueError: it has no model, or breaks the input contract, in one line.
-  """
-  known = {machine.name: machine for group in run.groups for machine in group.machines}
-  if machine.name in known:
-    preparation, config = known[machine.name].preparation, run.config
-  elif cold is not None:
-    try:
-      preparation, config = cold_preparation(cold, machine), cold.config
-    except ValueError as error:
-      raise ValueError(f"{source}: {error}") from None
-  else:
-    raise ValueError(
-      f"{source}: machine {machine.name!r} has no model; trained: {', '.join(known)}; a run of role mixtures can"
-      " score it: --cold_start"
-    )
-  columns = check_contract(
-    preparation,
-    machine.name,
-    machine.metrics,
-    machine.test,
-    config.data,
-    named=_is_named(machine),
-    extra=extra,
-  ).tolist()
-  causes = tuple(
-    cause._replace(metrics=tuple(columns.index(i) for i in cause.metrics if i in columns))
-    for cause in machine.interpretation
-  )
-  return machine._replace(
-    metrics=preparation.metrics,
-    train=empty_series(len(columns)),
-    test=machine.test._replace(values=machine.test.values[:, columns]),
-    interpretation=causes,
-  )
-
-
 def read_new_files(
   run: Run, source: str, extra: Literal["refuse", "ignore"], cold: ColdStart | None = None
 ) -> list[Machine]:
@@ -198,5 +116,5 @@ def read_new_files(
   Raises:
     ValueError: a machine without a model, or a broken input contract, in one line.
   """
-  machines = read_fleet_folder(source, require_train=False)
+  machines = read_fleet_folder(source, require_train=False, track=track)
   return [in_trained_order(run, machine, source, extra, cold) for machine in machines]

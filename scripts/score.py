@@ -1,8 +1,8 @@
 """Scores every row of every machine with the stored network and calibration, and names the causes of alarms.
 
-python scripts/score.py --workdir=RUNDIR
-python scripts/score.py --workdir=RUNDIR --source=NEWFILES --output=DIR --extra=ignore
-python scripts/score.py --workdir=RUNDIR --source=NEWFILES --cold_start=MIXTURERUN
+python scripts/score.py --workdir=runs/mine
+python scripts/score.py --workdir=runs/mine --source=newdata --output=scored --extra=ignore
+python scripts/score.py --workdir=runs/mine --source=newhosts --cold_start=runs/roles --output=scored_hosts
 
 A machine of new files that the run was not trained on is scored by the mixture of its role: of the run itself where
 it is one of role mixtures, else of --cold_start's. The column model says which model spoke.
@@ -12,30 +12,26 @@ dspot): every call begins with the state at the end of calibration, and a row's 
 """
 
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import host
-import numpy as np
 import run_flags
 from absl import flags
 from etils import epath
-from program import UsageError, run
-from score_tables import Judged, write_machine
+from program import VERBOSE, UsageError, run
+from score_summary import Line, describe, full_line, summary_lines
+from terminal import say, track
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import RunMode
-from mtad_jax.data.contract import check_contract
-from mtad_jax.data.machine import Machine, Series
-from mtad_jax.data.preparation import Preparation, PreparedSplit, apply_preparation, own_values
+from mtad_jax.data.machine import Machine
 from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
-from mtad_jax.detect.calibration import MachineCalibration
-from mtad_jax.detect.judges import ColdStart, Judge, describe_cold, judge_cold, judge_group
+from mtad_jax.detect.judges import ColdStart, Judge, describe_cold
 from mtad_jax.detect.original_export import write_original
-from mtad_jax.detect.score_machine import score_machines
+from mtad_jax.detect.score_run import Tail, judges_of_run, score_judge
 from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.explain.event_list import count_events
-from mtad_jax.roles.attribution import Scorer
+from mtad_jax.library.score_tables import write_machine
+from mtad_jax.train.stored_run import sole_writer
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "the run", required=True)
@@ -92,102 +88,38 @@ def _check_calibration(opened: run_flags.Run, about: dict) -> None:
     raise ValueError(faults[0])
 
 
-class _Tail(NamedTuple):
-  """What a split goes on from, for --context: the prepared training split and its last raw row [F]."""
-
-  split: PreparedSplit
-  last_row: np.ndarray
-
-
-def _prepare(
-  preparation: Preparation, machine: Machine, config: Config, tail: _Tail | None
-) -> tuple[Machine, PreparedSplit]:
-  """Returns the machine with the split to score in its `test`, and that split prepared by training statistics."""
-  raw = machine.train if FLAGS.split == "train" else machine.test
-  columns = check_contract(
-    preparation,
-    machine.name,
-    machine.metrics,
-    raw,
-    config.data,
-    named=True,
-    extra="refuse",
-  )
-  series = Series(raw.values[:, columns], raw.timestamps)
-  previous = None if tail is None else tail.last_row
-  split = apply_preparation(preparation, series, config.data, previous)
-  is_test = raw is machine.test
-  machine = machine._replace(test=series, labels=machine.labels if is_test else None)
-  return machine, split
-
-
-def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, _Tail]:
+def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, Tail]:
   """Returns what each machine's series go on from, for --context."""
   machines = run_flags.load_run_machines(opened, FLAGS.data_dir, None)
   groups = run_flags.prepared_again(opened, config, machines, FLAGS.workdir)
   last = {machine.name: machine.train.values[-1] for machine in machines}
   return {
-    machine.name: _Tail(machine.train, last[machine.name]) for group in groups for machine in group.machines
+    machine.name: Tail(machine.train, last[machine.name]) for group in groups for machine in group.machines
   }
-
-
-def _judges(
-  opened: run_flags.Run,
-  cold: ColdStart | None,
-  known: list[str],
-  new: list[Machine],
-  calibrations: dict[str, MachineCalibration],
-  steps: list[int],
-) -> Iterator[Judge]:
-  """Yields what scores the machines, those without a model of their own last; holds no group's parameters itself."""
-  begun_from = opened.run.get("warm_start_from", {})
-  for group, step in zip(opened.groups, steps, strict=True):
-    if any(stored.name in known for stored in group.machines):
-      yield judge_group(FLAGS.workdir, opened.config, group, known, calibrations, step, begun_from)
-  if cold is not None:
-    yield from judge_cold(cold, new)
 
 
 def _score(
   judge: Judge,
   machines: dict[str, Machine],
-  tails: dict[str, _Tail],
+  tails: dict[str, Tail],
   writers: dict[str, TableWriter],
   folder: epath.Path,
-) -> list[str]:
-  """Scores and writes the machines of one judge; returns lines for a person."""
+) -> list[Line]:
+  """Scores and writes the machines of one judge; returns what is told of each."""
   for name, remark in judge.remarks.items():
     print(f"{name}: {remark}", flush=True)
-  prepared = [
-    _prepare(preparation, machines[name], judge.config, tails.get(name))
-    for name, preparation in zip(judge.names, judge.preparations, strict=True)
-  ]
-  all_scored = score_machines(
-    [split for _, split in prepared],
-    judge.params,
-    judge.targets,
-    judge.preparations,
-    judge.calibrations,
-    judge.config,
-    [tails[name].split if name in tails else None for name in judge.names],
-  )
   metrics = tuple(judge.metrics[i] for i in judge.targets)
-  lines = []
-  for i, ((machine, split), scored) in enumerate(zip(prepared, all_scored, strict=True)):
-    preparation, calibration = judge.preparations[i], judge.calibrations[i]
-    # what a person compares with the expected band is what was there: not clipped, and null where missing
-    actual = own_values(preparation, machine.test)[:, list(judge.targets)]
-    scored = scored._replace(actual=actual)
-    scorer = Scorer(*[leaf[i] for leaf in judge.params]) if isinstance(judge.params, Scorer) else None
-    judged = Judged(machine, scored, calibration, judge.models[i], split, scorer)
-    events = write_machine(writers, judged, metrics, judge.config.detect, all_rows=FLAGS.all_metric_scores)
+  lines: list[Line] = []
+  for judged in score_judge(judge, machines, tails, train_split=FLAGS.split == "train", track=track):
+    scored = judged.scored
+    events = write_machine(writers, judged, metrics, judge.config, all_rows=FLAGS.all_metric_scores)
     if FLAGS.export == "original":
-      write_original(folder / "original" / machine.name, scored, metrics)
-    told = f"{len(scored.score)} rows, {int(scored.valid.sum())} scored, {count_events(events, calibration)}"
-    told += f", {scored.is_anomaly.sum() / max(scored.valid.sum(), 1):.2%} of rows above the threshold"
-    outside = sorted(zip(split.outside_share, preparation.metrics, strict=True), reverse=True)[:3]
-    worst = ", ".join(f"{name} {share:.0%}" for share, name in outside if share >= 0.005)
-    lines.append(f"{machine.name}: {told}; outside the training range: {worst or 'next to nothing'}")
+      write_original(folder / "original" / judged.machine.name, scored, metrics)
+    outside = dict(zip(judge.metrics, judged.split.outside_share.tolist(), strict=True))
+    line = describe(judged.machine.name, scored, events, count_events(events, judged.calibration), outside)
+    if VERBOSE.value:
+      say(full_line(line))
+    lines.append(line)
   return lines
 
 
@@ -219,13 +151,16 @@ def main() -> int:
   known = [name for name in machines if name in trained]
   new = [machine for name, machine in machines.items() if name not in trained]
   told_of = {} if cold is None else describe_cold(cold, new)
+  judges = judges_of_run(FLAGS.workdir, opened, cold, known, new, calibrations, about["checkpoint_steps"])
   with (
-    run_flags.sole_writer(folder, "score.py"),
+    sole_writer(folder, "score.py"),
     open_tables(folder, opened.run["run_id"], has_labels, told_of) as writers,
   ):
-    for judge in _judges(opened, cold, known, new, calibrations, about["checkpoint_steps"]):
-      print("\n".join(_score(judge, machines, tails, writers, folder)), flush=True)
+    lines: list[Line] = []
+    for judge in judges:
+      lines += _score(judge, machines, tails, writers, folder)
       del judge  # its parameters go before the next group's come
+  print("\n".join(summary_lines(lines, str(folder / "scores.parquet"))))
   print(f"{len(machines)} machines in {time.perf_counter() - began:.0f} s; tables in {folder}")
   return 0
 

@@ -2,25 +2,58 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epath
+from terminal import meter
 
 from mtad_jax.train.workdir import write_json
 
+_STEP = re.compile(r"step (\d+)/(\d+): ")  # what train.py prints where no bar of its own is shown
 
-def run_program(program: str, *arguments: str) -> None:
-  """Runs one of the programs beside this; raises ValueError with its last words where it fails."""
+
+def _ignored(line: str) -> None:
+  """Does nothing with what a program says."""
+
+
+def run_program(program: str, *arguments: str, heard: Callable[[str], None] = _ignored) -> None:
+  """Runs one of the programs beside this; raises ValueError with its last words where it fails.
+
+  Args:
+    heard: is given each line that it prints, as it prints it.
+  """
   path = Path(__file__).with_name(program)
   command = [sys.executable, str(path), *arguments]
-  done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
-  if done.returncode:
-    words = done.stderr.strip().splitlines()
-    raise ValueError(f"{program} {' '.join(arguments)}: exit code {done.returncode}: {words[-1] if words else ''}")
+  with tempfile.TemporaryFile("w+") as errors:  # a pipe that nobody reads would stop the program when it is full
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ)) as process:
+      try:
+        for line in process.stdout or ():
+          heard(line.rstrip("\n"))
+      except BaseException:
+        process.terminate()  # and waited for, as the block ends
+        raise
+    errors.seek(0)
+    words = errors.read().strip().splitlines()
+  if process.returncode:
+    raise ValueError(f"{program} {' '.join(arguments)}: exit code {process.returncode}: {words[-1] if words else ''}")
+
+
+def run_training(*arguments: str) -> None:
+  """Runs train.py as `run_program` does, with a progress bar of its steps where somebody looks on."""
+  with meter("training") as tell:
+
+    def heard(line: str) -> None:
+      found = _STEP.match(line)
+      if found:
+        tell(int(found[1]), int(found[2]))
+
+    run_program("train.py", *arguments, heard=heard)
 
 
 def check_made_with(folder: Path, settings: Mapping[str, Any]) -> None:

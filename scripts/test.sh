@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set-up, linter, type checker, tests. Runs on the CPU in a few minutes.
 #
-#   bash scripts/test.sh [--slow]      --slow: the tests of minutes too
+#   bash scripts/test.sh [--slow]      --slow: the tests of minutes too, and the adapters' in an environment beside
 #
 # PYTHON and VENV choose the interpreter and the environment's folder, as in scripts/setup.sh.
 set -euo pipefail
@@ -35,3 +35,11 @@ echo "mypy"
 echo "pytest, two processes, one file at a time each"
 # one file stays in one process, so that what a file compiles once is compiled once
 "$bin/python" -m pytest -q -n 2 --dist loadfile -m "$selection"
+[[ "$selection" != "not slow" ]] || exit 0
+
+adapters="${VENV:-.venv}-adapters"
+echo "the adapters under other projects' checkers, in $adapters"
+VENV="$adapters" bash scripts/setup.sh test,sklearn,pyod,aeon,sktime,tsbad,polars
+# its own requirements pin versions that do not go with ours; the extra tsbad has what its runner imports
+"$adapters/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "TSB-AD>=1.5,<2"
+"$adapters/bin/python" -m pytest -q -m slow tests/test_adapters.py

@@ -1,11 +1,17 @@
 """Trains every machine of a fleet at once, then fits calibration and thresholds; run again, it resumes.
 
-python scripts/train.py --config=configs/smd.py:cpu --data_dir=DATADIR --workdir=RUNDIR
-python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --exclude='web-1:0-500'
-python scripts/train.py --config=configs/fleet.py:cpu --source=FLEETDIR --workdir=RUNDIR --train_from=2026-03-01T06:00
-python scripts/train.py --config=configs/fleet.py --source=FLEETDIR --workdir=RUNDIR --warm_start=LASTWEEK
-python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0     (and 1 on the other host)
-srun python scripts/train.py ... --distributed      (or on every host of a TPU pod, in every pod of a Kubernetes job)
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/mine     # :cpu fits two cores
+python scripts/train.py --config=configs/smd.py:cpu --data_dir=data --workdir=runs/smd         # what prepare.py made
+python scripts/train.py --config=configs/role_gmm.py --source=myfleet --workdir=runs/roles     # a mixture a role
+
+# a stretch that is known to be bad stays out; only later rows; begin with the weights of another run
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/clean --exclude='web-1:0-30'
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/late --train_from=web-1:60
+python scripts/train.py --config=configs/fleet.py:cpu --source=myfleet --workdir=runs/next --warm_start=runs/mine
+
+# several processes, one fleet: this and the other numbers on the other hosts; or srun, a TPU pod, Kubernetes
+python scripts/train.py ... --coordinator=HOST:1234 --num_processes=2 --process_id=0
+srun python scripts/train.py ... --distributed
 """
 
 import contextlib
@@ -18,16 +24,19 @@ from collections.abc import Callable
 from typing import Any
 
 import host
+import machine_summary
 import run_flags
 from absl import flags
 from etils import epath
-from program import EXIT_ALL_RETIRED, EXIT_STOPPED, UsageError, run
+from program import EXIT_ALL_RETIRED, EXIT_STOPPED, QUIET, UsageError, run
+from terminal import first_lines, notice, track
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import Detector
-from mtad_jax.data.fleet import Group, prepare_groups
+from mtad_jax.data.fleet import Group, PreparedMachine, prepare_groups
 from mtad_jax.data.load import load_machines
-from mtad_jax.detect.calibrate_run import calibrate_run, report_lines
+from mtad_jax.data.track import untracked
+from mtad_jax.detect.calibrate_run import calibrate_run
 from mtad_jax.roles.prior import parse_prior, read_prior_text, read_text
 from mtad_jax.roles.role_file import ROLE_MIXTURES
 from mtad_jax.roles.role_models import (
@@ -45,10 +54,12 @@ from mtad_jax.train.processes import is_writer
 from mtad_jax.train.run_file import note_sources, open_run, written_by
 from mtad_jax.train.share import read_share
 from mtad_jax.train.stop_signal import stop_on_signal
+from mtad_jax.train.stored_run import sole_writer
 from mtad_jax.train.trouble_report import summary_lines
 from mtad_jax.train.warm_start import describe_sources, warm_start
-from mtad_jax.train.workdir import CALIBRATION, PRIOR, write_json, write_whole
+from mtad_jax.train.workdir import CALIBRATION, FLEET, PRIOR, write_json, write_whole
 
+MOST_TROUBLED = 6  # machines whose trouble is told
 FLAGS = flags.FLAGS
 run_flags.define_config()
 flags.DEFINE_string("data_dir", None, "folder with datasets made by prepare.py")
@@ -72,34 +83,45 @@ flags.DEFINE_multi_string("exclude", [], "MACHINE:START-END rows or MACHINE:TIME
 flags.DEFINE_multi_string("train_from", [], "first training ROW or TIME of all, or MACHINE:ROW, MACHINE:TIME")
 
 
+def _change(machine: PreparedMachine) -> float:
+  """Returns how much preparing changed of a machine, as a share of its values."""
+  notes = machine.notes
+  shares = sum(notes["filled_share"].values()) + sum(notes["cleaned_share"].values())
+  return shares / len(machine.preparation.metrics) + notes["excluded_rows"] / notes["num_rows"]
+
+
+def describe_machine(machine: PreparedMachine) -> str:
+  """Returns what preparing one machine found: counts of everything that was filled or changed."""
+  notes, num_metrics = machine.notes, len(machine.preparation.metrics)
+  told = [f"{notes['num_rows']} rows"]
+  if notes["grid_rows"] != notes["num_rows"]:
+    told.append(f"{notes['grid_rows']} on the grid, {notes['grid_collisions']} shared a slot")
+  if notes["filled_share"]:
+    told.append(f"filled {sum(notes['filled_share'].values()) / num_metrics:.2%}")
+  if notes["cleaned_share"]:
+    told.append(f"cleaned {sum(notes['cleaned_share'].values()) / num_metrics:.2%}")
+  for name in ("counters", "constant", "never_seen"):
+    if notes[name]:
+      shown = ", ".join(notes[name][:6]) + (", ..." if len(notes[name]) > 6 else "")
+      told.append(f"{len(notes[name])} {name.replace('_', ' ')}: {shown}")
+  if notes["first_row"]:
+    told.append(f"trained from row {notes['first_row']} on")
+  if notes["excluded_rows"]:
+    told.append(f"{notes['excluded_rows']} rows excluded")
+  told.append(f"gap {notes['gap_rows']} rows")
+  return f"  {machine.name} ({machine.role}): {'; '.join(told)}"
+
+
 def describe_groups(groups: list[Group]) -> list[str]:
-  """Returns what preparing the data found, for a person: counts of everything that was filled or changed."""
+  """Returns what preparing the data found, the machines that were changed most first."""
   lines = []
   for index, group in enumerate(groups):
     lines.append(
       f"{group.title(index)}: {len(group.machines)} machines, {len(group.metrics)} metrics,"
       f" {len(group.targets)} scored"
     )
-    for machine in group.machines:
-      notes = machine.notes
-      told = [f"{notes['num_rows']} rows"]
-      if notes["grid_rows"] != notes["num_rows"]:
-        told.append(f"{notes['grid_rows']} on the grid, {notes['grid_collisions']} shared a slot")
-      if notes["filled_share"]:
-        told.append(f"filled {sum(notes['filled_share'].values()) / len(group.metrics):.2%}")
-      if notes["cleaned_share"]:
-        told.append(f"cleaned {sum(notes['cleaned_share'].values()) / len(group.metrics):.2%}")
-      for name in ("counters", "constant", "never_seen"):
-        if notes[name]:
-          shown = ", ".join(notes[name][:6]) + (", ..." if len(notes[name]) > 6 else "")
-          told.append(f"{len(notes[name])} {name.replace('_', ' ')}: {shown}")
-      if notes["first_row"]:
-        told.append(f"trained from row {notes['first_row']} on")
-      if notes["excluded_rows"]:
-        told.append(f"{notes['excluded_rows']} rows excluded")
-      told.append(f"gap {notes['gap_rows']} rows")
-      lines.append(f"  {machine.name} ({machine.role}): {'; '.join(told)}")
-  return lines
+    lines += [describe_machine(machine) for machine in sorted(group.machines, key=lambda machine: -_change(machine))]
+  return first_lines(lines, str(epath.Path(FLAGS.workdir) / FLEET))
 
 
 def describe_outcome(title: str, outcome: Outcome) -> str:
@@ -134,6 +156,8 @@ def _train(
   config: Config, groups: list[Group], about: dict, other: str | None, stop: threading.Event
 ) -> list[Outcome]:
   """Returns how each group ended; the groups after one that was stopped by a signal are not begun."""
+  if QUIET.value:
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, progress_bar=False))
   outcomes: list[Outcome] = []
   sources: dict[str, str | None] = {}
   for index, group in enumerate(groups):
@@ -152,7 +176,8 @@ def _train(
     outcomes.append(outcome)
     _tell([describe_outcome(group.title(index), outcome) + f"; {time.perf_counter() - began:.0f} s"])
     if is_writer():
-      _tell(summary_lines(read_metrics(FLAGS.workdir), index))
+      lines = summary_lines(read_metrics(FLAGS.workdir), index)
+      _tell(first_lines(lines, "metrics.jsonl", MOST_TROUBLED))
     if stop.is_set() or not outcome.finished:
       break
   return outcomes
@@ -164,10 +189,10 @@ def _train_roles(config: Config, groups: list[Group], run_id: str) -> list[Outco
     models = read_role_models(FLAGS.workdir)
   else:
     began = time.perf_counter()
-    models = train_roles(groups, config)
+    models = train_roles(groups, config, track)
     write_role_models(FLAGS.workdir, models, run_id)
     _tell([f"{len(models)} role mixtures in {time.perf_counter() - began:.1f} s"])
-  _tell(describe_models(models))
+  _tell(first_lines(describe_models(models), ROLE_MIXTURES))
   return []
 
 
@@ -208,7 +233,8 @@ def main() -> int:
   _join()
   if config.model.detector is Detector.ROLE_MIXTURE and (FLAGS.warm_start or not processes.is_alone()):
     raise UsageError("config.model.detector=role_mixture: neither --warm_start nor several processes serve it")
-  groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source)
+  watched = track if is_writer() else untracked
+  groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source, track=watched)
   holds_all = processes.is_alone()
   _tell(describe_groups(groups))
   place = FLAGS.prior or epath.Path(FLAGS.workdir) / PRIOR
@@ -218,7 +244,7 @@ def main() -> int:
   with contextlib.ExitStack() as held:
     with processes.first_then_all("open the work directory"):
       if is_writer():
-        held.enter_context(run_flags.sole_writer(FLAGS.workdir, "train.py"))
+        held.enter_context(sole_writer(FLAGS.workdir, "train.py"))
         open_run(FLAGS.workdir, config, fleet, FLAGS.data_dir, FLAGS.source, FLAGS.warm_start)
         if prior is not None:
           write_whole(epath.Path(FLAGS.workdir) / PRIOR, prior)
@@ -235,17 +261,24 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # all is saved: a second one must not change the exit code
     processes.leave()
     if stopped:
-      _tell(["stopped by a signal; run the same command again to go on"])
+      if is_writer():
+        notice("stopped by a signal; run the same command again to go on")
       return EXIT_STOPPED
     if is_writer():
       if not holds_all:
-        machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source)
-        groups = prepare_groups(machines, config)
-      calibrated = calibrate_run(FLAGS.workdir, config, groups, read_fleet(FLAGS.workdir), run["run_id"])
+        machines = load_machines(config.data, data_dir=FLAGS.data_dir, source=FLAGS.source, track=track)
+        groups = prepare_groups(machines, config, track)
+      stored = read_fleet(FLAGS.workdir)
+      calibrated = calibrate_run(FLAGS.workdir, config, groups, stored, run["run_id"], track=track)
       write_json(epath.Path(FLAGS.workdir) / CALIBRATION, calibrated.content)
-      print("\n".join(report_lines(calibrated)))
+      _tell(machine_summary.summary_lines(calibrated, FLAGS.workdir, outcomes))
+      if QUIET.value:
+        retired = [name for outcome in outcomes for name, is_retired in outcome.retired.items() if is_retired]
+        for name in retired:
+          notice(f"{name}: retired; metrics.jsonl and inspect_checkpoint.py tell why")
   if outcomes and all(all(outcome.retired.values()) for outcome in outcomes):
-    _tell(["every machine is retired: no model here was trained to its end"])
+    if is_writer():
+      notice("every machine is retired: no model here was trained to its end")
     return EXIT_ALL_RETIRED
   return 0
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mtad_jax.alerts.delivered import Delivered, event_key
 from mtad_jax.alerts.json_lines import append_events
 from mtad_jax.alerts.newest_rows import newest_rows
-from mtad_jax.alerts.told_event import ToldEvent, as_json, read_events
+from mtad_jax.alerts.told_event import ToldEvent, as_json, from_json, read_events
 from mtad_jax.alerts.webhook import Patience, place_of, send_events
 from mtad_jax.detect.tables import open_tables
 
@@ -151,6 +151,21 @@ def test_json_lines_hold_every_event_once_and_grow(tmp_path: Path) -> None:
   assert append_events(path, [event("new")]) == 0
 
 
+def test_lines_carry_the_attention_s_change_where_there_is_one_and_are_read_back_either_way(tmp_path: Path) -> None:
+  path = tmp_path / "events.jsonl"
+  events = [event(attention_change=(("disk", -7.5), ("cpu", 2.0))), event("db-1", 7, 9)]
+  append_events(path, events)
+  lines = lines_of(path)
+  assert lines[0]["attention_change"] == [{"metric": "disk", "change": -7.5}, {"metric": "cpu", "change": 2.0}]
+  assert "attention_change" not in lines[1]  # as in every line of before there were any
+  assert [from_json(line) for line in lines] == events
+  (tmp_path / ".events.jsonl.told.json").unlink()
+  assert append_events(path, events) == 0
+  path.write_text(path.read_text().replace('"change": -7.5', '"changed": -7.5'))
+  with pytest.raises(ValueError, match=r"events\.jsonl, line 1: no event of alert\.py \('change'\)"):
+    append_events(path, events)
+
+
 def test_a_kill_at_any_byte_loses_and_doubles_nothing(tmp_path: Path) -> None:
   """The file as it is after a kill at any byte of the second and third line, whose memory was not written yet."""
   path, events = tmp_path / "events.jsonl", [event(), event("db-1", 7, 9), event(EVIL, 20, 30)]
@@ -235,8 +250,11 @@ def test_a_server_that_fails_twice_gets_the_event_the_third_time(receiver: Recei
   assert (sent.delivered, sent.pending, sent.reason) == (1, 0, "")
   assert waits == [0.5, 1.0]
   assert receiver.posts == [(json.loads(json.dumps(as_json(event()))), event_key(event()))] * 3
+  assert "attention_change" not in receiver.posts[0][0]
   sent, _ = send(receiver, [event()], tmp_path / "told", [])
   assert (sent.delivered, sent.pending, len(receiver.posts)) == (0, 0, 3)
+  send(receiver, [event("db-1", attention_change=(("disk", -7.5),))], tmp_path / "told", [])
+  assert receiver.posts[3][0]["attention_change"] == [{"metric": "disk", "change": -7.5}]
 
 
 @pytest.mark.parametrize("answer", [500, "hang up", "slow", 408, 429])

@@ -134,6 +134,9 @@ def test_networks_score_what_they_know_and_mixtures_the_rest_in_one_set_of_table
   succeeded(run_here("score.py", f"--workdir={networks}", *arguments, f"--output={folder}"))
   scores = read_table(folder / "scores.parquet")
   assert models_of(scores) == {"db-1": {"network"}, "web-1": {"network"}, "web-3": {"role_mixture_cold"}}
+  events = read_table(folder / "events.parquet")
+  for name, change in zip(events["machine"], events["attention_change"], strict=True):
+    assert (change is None) == (name == "web-3")  # a mixture attends to nothing
   by_mixture, own = of_machine(read_table(runs.scores / "scores.parquet"), "web-3"), of_machine(scores, "web-3")
   for column, values in by_mixture.items():
     np.testing.assert_array_equal(values, own[column], err_msg=column)

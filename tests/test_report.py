@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ import pytest
 
 from mtad_jax.config import Config, DetectConfig, EvaluateConfig, dumps
 from mtad_jax.data.machine import Interpretation
+from mtad_jax.detect.tables import METRIC_SCORES
 from mtad_jax.evaluate.summary import ScoredMachine, evaluate_fleet
-from mtad_jax.report import figures, tables, trouble
+from mtad_jax.report import browser, figures, tables, trouble
 from mtad_jax.report.downsample import kept_rows, run_peaks, runs_of
 from mtad_jax.report.inputs import MachineScores, Work, read_work
 from mtad_jax.report.page import embed, render
@@ -95,6 +98,28 @@ def record(verdict: str, tick: int, **changes: Any) -> dict[str, Any]:
   return found | {"usual_loss": 1.25, "worst_row": 70 + tick, "rows": [3, 70 + tick]} | changes
 
 
+def write_metric_scores(folder: Path) -> None:
+  """Writes the metrics' figures of both events' rows and of four rows on both sides."""
+  rows = range(98, 110)
+  lines = [
+    {
+      "machine": name,
+      "row": row,
+      "metric": metric,
+      "score": float(row == 102) * (9 if metric == "load_1" else 30),
+      "forecast": None,
+      "reconstruction": 5.0,
+      "expected_low": 4.0,
+      "expected_high": 6.0,
+      "actual": 5.0 + 20 * (row == 102),
+    }
+    for name in NAMES
+    for row in rows
+    for metric in ("load_1", "<b>cpu_r</b>")
+  ]
+  pq.write_table(pa.Table.from_pylist(lines, schema=METRIC_SCORES), folder / "metric_scores.parquet")
+
+
 def write_metrics(folder: Path, *, trouble: bool = True, old: bool = False) -> None:
   """Writes a log: with a machine rolled back and retired, without trouble, or as older versions did."""
   lines: list[dict[str, Any]] = [{"header": True, "group": 0, "machines": list(NAMES)}]
@@ -138,12 +163,12 @@ def write_evaluation(folder: Path) -> dict[str, Any]:
   return evaluation
 
 
-@pytest.fixture
-def workdir(tmp_path: Path) -> Path:
-  folder = tmp_path / "work"
+def write_work(folder: Path) -> Path:
+  """Writes a work directory with everything a report shows, but for a ledger; returns it."""
   folder.mkdir()
   write_scores(folder)
   write_events(folder)
+  write_metric_scores(folder)
   write_metrics(folder)
   write_evaluation(folder)
   (folder / "config.json").write_text(dumps(Config()))
@@ -156,6 +181,11 @@ def workdir(tmp_path: Path) -> Path:
   groups = [{"machines": [{"name": NAMES[0], "notes": notes}]}]
   (folder / "fleet.json").write_text(json.dumps({"groups": groups}))
   return folder
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+  return write_work(tmp_path / "work")
 
 
 class Page(HTMLParser):
@@ -350,10 +380,11 @@ def test_cloud_and_absent_folders_are_refused(tmp_path: Path) -> None:
 
 def test_structure_of_the_page(workdir: Path) -> None:
   page = Page(render(read_work(str(workdir)), made="today"))
-  wanted = {"machines", "scores", "events", "evaluation", "training", "notes", "score-chart", "loss-chart"}
+  wanted = {"fleet", "worst", "machines", "scores", "events", "evaluation", "training", "notes"}
+  wanted |= {"fleet-map", "score-chart", "event-chart", "loss-chart"}
   assert wanted <= set(page.ids)
   assert len(page.ids) == len(set(page.ids))
-  assert page.tags.count("script") == 3
+  assert page.tags.count("script") == 4
   assert page.tags.count("h1") == page.tags.count("main") == 1
   assert page.tags.count("table") == page.tags.count("caption") == len(page.tables)
   assert ("html", "lang", "en") in page.attributes
@@ -373,6 +404,19 @@ def test_the_page_loads_nothing(workdir: Path) -> None:
   policies = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content")]
   assert any("default-src 'none'" in value for value in policies)
   assert "prefers-color-scheme: dark" in text
+
+
+def test_the_pages_files_are_all_used_and_all_packaged() -> None:
+  folder = ROOT / "mtad_jax" / "report" / "assets"
+  assert {path.name for path in folder.iterdir()} == {"page.css", *(f"{name}.js" for name in browser.SCRIPTS)}
+  settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+  patterns = settings["mtad_jax.report"]
+  assert all(any(path.match(pattern) for pattern in patterns) for path in folder.iterdir())
+  for path in folder.glob("*.js"):
+    assert path.read_text() in browser.script()
+  text = browser.script() + browser.style()
+  assert not re.search("</s|<!--", text, re.IGNORECASE), "nothing in it may close the element that it stands in"
+  assert "http" not in text
 
 
 def test_names_never_become_markup(workdir: Path) -> None:
@@ -401,7 +445,7 @@ def test_chart_data_are_the_scores(workdir: Path) -> None:
     np.testing.assert_array_equal(decode(entry["x"]), np.arange(ROWS))
     np.testing.assert_array_equal(decode(entry["y"]), scores.astype(np.float32))
     best = evaluation["machines"][NAMES[lane]]["detector"]["oracle"]["threshold"]
-    assert entry["thresholds"] == {"initial": 3.0, "pot": THRESHOLD, "best": best}
+    assert entry["thresholds"] == {"initial": 3.0, "pot": THRESHOLD, "best": best, "warning": None}
     assert entry["labels"] == [[100, 110], [200, 205]]
     assert entry["alarms"] == [[102, 106]]
     assert not entry["moving"]
@@ -589,6 +633,7 @@ def test_a_log_of_an_older_version_is_shown_as_far_as_it_goes(workdir: Path, had
     ("run.json", "There is no run.json"),
     ("calibration.json", "There is no calibration.json"),
     ("fleet.json", "There is no fleet.json"),
+    ("metric_scores.parquet", "There is no metric_scores.parquet"),
     ("config.json", "There is no config.json"),
   ],
 )
@@ -626,9 +671,9 @@ def test_a_large_fleet_stays_a_small_file() -> None:
     )
 
   machines = {f"machine-{index}": machine() for index in range(28)}
-  parts = ("losses", "evaluation", "settings", "run", "calibration", "notes", "events")
+  parts = ("losses", "evaluation", "settings", "run", "calibration", "notes", "events", "metric_scores")
   missing = dict.fromkeys(parts, "Not there.")
-  work = Work(Path("w"), machines, [], {}, None, None, {}, {}, {}, [], None, missing)
+  work = Work(Path("w"), machines, [], {}, None, None, {}, {}, {}, [], None, missing, {}, None)
   assert len(render(work, made="today").encode()) < 15e6
   assert figures.points_per_machine(28) == 4000
   assert figures.points_per_machine(1000) * 1000 <= figures.POINTS_PER_FLEET

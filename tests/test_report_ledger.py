@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -296,19 +297,20 @@ def test_kinds_tell_what_a_change_changed() -> None:
 _DOM = """
 const html = require('fs').readFileSync(process.argv[1], 'utf8'), width = Number(process.argv[2]);
 const scripts = [...html.matchAll(/<script([^>]*)>([^]*?)<\\/script>/g)], places = {}, drawn = {};
-const make = id => places[id] = places[id] || {id, value: '0', textContent: '', dataset: {}, addEventListener() {},
+const place = id => places[id] = places[id] || {id, value: '0', textContent: '', dataset: {}, addEventListener() {},
   classList: {toggle() {}}};
-for (const [, , id] of html.matchAll(/<(\\w+)[^>]* id="([^"]+)"/g)) make(id);
+for (const [, , id] of html.matchAll(/<(\\w+)[^>]* id="([^"]+)"/g)) place(id);
 for (const [, about, text] of scripts) {
   const id = about.match(/id="([^"]+)"/);
-  if (id) make(id[1]).textContent = text;
+  if (id) place(id[1]).textContent = text;
 }
-global.document = {getElementById: id => places[id] || null, querySelectorAll: () => [], documentElement: {}};
+global.document = {getElementById: id => places[id] || null, querySelectorAll: () => [],
+  documentElement: {classList: {contains: () => false}}};
 global.window = {innerWidth: width};
 global.getComputedStyle = () => ({getPropertyValue: () => ' #123456'});
 global.matchMedia = () => ({addEventListener() {}});
 global.Plotly = {react: (place, data, layout) => { drawn[place.id] = {data, layout}; }};
-eval(scripts[scripts.length - 1][2]);
+eval(process.argv[3] + '\\ndrawLedger();');
 console.log(JSON.stringify(drawn));
 """
 
@@ -319,7 +321,11 @@ def test_the_script_draws_valid_figures(workdir: Path, tmp_path: Path, dated: bo
   run = workdir if dated else make_ledger(tmp_path / "run", dated=False)
   file = tmp_path / "page.html"
   file.write_text(page_of(run)[0])
-  done = subprocess.run(["node", "-e", _DOM, str(file), str(width)], capture_output=True, text=True, timeout=60)
+  script = "\n".join(
+    (resources.files("mtad_jax.report") / "assets" / name).read_text() for name in ("common.js", "ledger.js")
+  )
+  command = ["node", "-e", _DOM, str(file), str(width), script]
+  done = subprocess.run(command, capture_output=True, text=True, timeout=60)
   assert done.returncode == 0, done.stderr
   drawn = json.loads(done.stdout)
   # the library refuses an attribute that it does not know

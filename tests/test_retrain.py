@@ -92,6 +92,8 @@ def test_the_command_replaces_keeps_and_puts_back(tmp_path: Path) -> None:
 
   done = succeeded(run_here("retrain.py", current, f"--next={second}"))
   assert f"{second} is current" in done.stdout
+  assert [line.split()[0] for line in done.stdout.splitlines()[:1]] == ["machine"]  # the two runs side by side
+  assert {line.split()[0] for line in done.stdout.splitlines()[1:3]} == {"db-1", "web-1"}
   assert (live.resolve(), (tmp_path / "live.previous").resolve()) == (second, first)
   about = json.loads((second / "run.json").read_text())
   assert (about["warm_start"], about["source"]) == (str(first), str(fleet))

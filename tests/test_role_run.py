@@ -66,6 +66,7 @@ def test_faults_are_found_and_their_metric_is_named_first(trained):
     assert found[0]["contributors"][0]["metric"] == "cpu"
     assert found[0]["cause_set"][0] == "cpu"
     assert len(found[0]["cause_set"]) < len(WEB)
+    assert found[0]["attention_change"] is None  # a mixture attends to nothing
 
 
 def test_evaluation_works_on_it(trained):

@@ -236,6 +236,17 @@ def test_table_lists_worst_first(result: dict) -> None:
   assert align([["a", "bb"], ["ccc", "d"]]) == "a    bb\nccc   d"
 
 
+def test_a_table_of_the_worst_says_how_many_there_are_beside(result: dict) -> None:
+  whole, cut = (format_table(result, most).splitlines() for most in (None, 1))
+  assert cut[1].split() == whole[1].split()
+  assert cut[2] == "and 2 more; evaluation.json has them all (--verbose prints them)"
+  assert [line.split()[0] for line in cut[3:5]] == ["mean", "pooled,"]
+  groups = result["operating_point"]["detector"]["by_strength"]
+  assert all(any(line.startswith(f"{name} ") for line in whole) for name in groups)
+  assert not any(line.startswith(f"{name} ") for line in cut for name in groups)
+  assert format_table(result, 3) == format_table(result)
+
+
 def raw_machine(name: str, labels: np.ndarray) -> Machine:
   rng = np.random.default_rng(len(name))
   test = rng.normal(size=(len(labels), 3))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mtad_jax.alerts.delivered import Delivered
-from mtad_jax.alerts.told_event import ToldEvent, as_json
+from mtad_jax.alerts.told_event import ToldEvent, as_json, from_json
 
 _BEGIN = b'{"event_id": '  # of every line; what is cut short and begins otherwise is not ours to cut off
 
@@ -21,8 +21,7 @@ def _from_line(line: bytes) -> ToldEvent:
   values = json.loads(line)
   if not isinstance(values, dict):
     raise ValueError(f"a {type(values).__name__}")
-  causes = tuple((cause["metric"], cause["contribution"]) for cause in values.pop("contributors"))
-  return ToldEvent(**values, contributors=causes)
+  return from_json(values)
 
 
 def _recover(file: BinaryIO, path: Path, told: Delivered) -> None:

@@ -14,7 +14,8 @@ _COLUMNS = ("event_id", "machine", "start_row", "end_row", "start", "end", "seve
 class ToldEvent(NamedTuple):
   """One event. start, end: ISO 8601 with milliseconds, of its first and last row, or None where there is no clock.
 
-  contributors: (metric, share), largest first. run_id: of the model that raised it.
+  contributors: (metric, share), largest first. run_id: of the model that raised it. attention_change: (metric,
+  change), largest size first, or None where the model has none.
   """
 
   event_id: str
@@ -28,14 +29,30 @@ class ToldEvent(NamedTuple):
   peak: float | None
   contributors: tuple[tuple[str, float], ...]
   run_id: str
+  attention_change: tuple[tuple[str, float], ...] | None = None
 
 
 def as_json(event: ToldEvent) -> dict[str, Any]:
-  """Returns the event as JSON-able values."""
-  return {
+  """Returns the event as JSON-able values; `attention_change` is among them only where there is one."""
+  values = {
     **event._asdict(),
     "contributors": [{"metric": metric, "contribution": share} for metric, share in event.contributors],
   }
+  changes = values.pop("attention_change")
+  if changes is None:
+    return values
+  return {**values, "attention_change": [{"metric": metric, "change": change} for metric, change in changes]}
+
+
+def _changes(found: list[dict[str, Any]] | None) -> tuple[tuple[str, float], ...] | None:
+  return None if found is None else tuple((entry["metric"], entry["change"]) for entry in found)
+
+
+def from_json(values: dict[str, Any]) -> ToldEvent:
+  """Returns what `as_json` made; raises KeyError or TypeError on what it has not made."""
+  causes = tuple((cause["metric"], cause["contribution"]) for cause in values["contributors"])
+  changes = _changes(values.get("attention_change"))
+  return ToldEvent(**{**values, "contributors": causes, "attention_change": changes})
 
 
 def _text(moment: datetime.datetime | None) -> str | None:
@@ -82,6 +99,7 @@ def read_events(folder: str, lowest: str = LEVELS[0]) -> list[ToldEvent]:
         peak=line["peak"],
         contributors=tuple((cause["metric"], cause["contribution"]) for cause in line["contributors"] or ()),
         run_id=run_id,
+        attention_change=_changes(line.get("attention_change")),  # files of before there were any have no column
       )
     )
   return sorted(events, key=lambda event: (event.start or "", event.machine, event.start_row))

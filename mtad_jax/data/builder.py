@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from mtad_jax.data.example import FEATURES, from_example, to_example
 from mtad_jax.data.fleet_folder import select_machines
 from mtad_jax.data.machine import Machine
+from mtad_jax.data.track import Track, untracked
 
 DATASETS = ("smd", "smap", "msl", "folder", "simulated")
 SPLIT = "machines"
@@ -199,13 +200,16 @@ def build_dataset(
   return True
 
 
-def read_dataset(name: str, data_dir: str, machines: Sequence[str] = ()) -> list[Machine]:
+def read_dataset(
+  name: str, data_dir: str, machines: Sequence[str] = (), track: Track = untracked
+) -> list[Machine]:
   """Returns the machines of a prepared dataset, bit-equal to those it was made from.
 
   Args:
     name: smd, smap, msl, folder or simulated.
     data_dir: the folder with the datasets.
     machines: only these, and only these are read; empty: all.
+    track: watches the reading, machine by machine.
 
   Raises:
     ValueError: no such dataset, or a machine it does not have.
@@ -217,6 +221,6 @@ def read_dataset(name: str, data_dir: str, machines: Sequence[str] = ()) -> list
   chosen = select_machines(stored.machines, machines, str(place))
   try:
     source = _BUILDERS[name](data_dir=str(place.parent)).as_data_source(split=SPLIT)
-    return [from_example(source[stored.machines.index(machine)]) for machine in chosen]
+    return [from_example(source[stored.machines.index(machine)]) for machine in track(chosen, "reading")]
   except (RuntimeError, ValueError, IndexError, OSError) as error:
     raise ValueError(f"{place}: damaged; prepare it again with --overwrite ({error})") from None

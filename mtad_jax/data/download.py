@@ -63,7 +63,13 @@ def _address(file: RemoteFile, url: str | None) -> str:
 
 
 def _fetch(
-  files: Sequence[RemoteFile], url: str | None, cache: Path, known: dict[str, Pin], force: bool, home: str
+  files: Sequence[RemoteFile],
+  url: str | None,
+  cache: Path,
+  known: dict[str, Pin],
+  force: bool,
+  home: str,
+  quiet: bool,
 ) -> dict[str, Path]:
   """Returns {path: fetched file}, each as its known checksum says."""
   addresses = {file.path: _address(file, url) for file in files}
@@ -80,7 +86,7 @@ def _fetch(
     force_download=force,
     max_simultaneous_downloads=_MAX_SIMULTANEOUS,
   )
-  if not sys.stderr.isatty():
+  if quiet or not sys.stderr.isatty():
     tfds.disable_progress_bar()
   try:
     for base in sorted({file.base for file in files} if url is None else {url}):
@@ -149,7 +155,9 @@ def _inside(publisher: Publisher, file: RemoteFile) -> str:
   return publisher.folder if file.path.startswith(publisher.folder + "/") else "."
 
 
-def download(dataset: str, folder: str, *, url: str | None = None, force: bool = False) -> Downloaded:
+def download(
+  dataset: str, folder: str, *, url: str | None = None, force: bool = False, quiet: bool = False
+) -> Downloaded:
   """Returns where a dataset's raw files lie, after fetching them where they are not there yet.
 
   Args:
@@ -157,6 +165,7 @@ def download(dataset: str, folder: str, *, url: str | None = None, force: bool =
     folder: the download folder, local; it also holds the cache and the record of checksums.
     url: a base address in place of the publisher's own, for a mirror with the same paths.
     force: whether to fetch again what is there.
+    quiet: no progress bar, on a terminal either.
 
   Raises:
     ValueError: a dataset nobody publishes, an address that fails, a transfer cut short, another checksum.
@@ -172,7 +181,7 @@ def download(dataset: str, folder: str, *, url: str | None = None, force: bool =
   root.mkdir(parents=True, exist_ok=True)
   recorded = _read_record(root / RECORD)
   known = recorded | {file.path: file.pin for file in publisher.files if file.pin is not None}
-  fetched = _fetch(publisher.files, url, root / "cache", known, force, publisher.home)
+  fetched = _fetch(publisher.files, url, root / "cache", known, force, publisher.home, quiet)
   unverified = []
   for path, file in fetched.items():
     pin = _file_pin(file)

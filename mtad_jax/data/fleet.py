@@ -15,6 +15,7 @@ from mtad_jax.data import exclude, train_from
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.parts import Parts
 from mtad_jax.data.preparation import Preparation, PreparedSplit, fit_preparation
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.data.windows import usable_targets
 
 
@@ -158,16 +159,19 @@ def check_named(names: Sequence[str], config: Config) -> None:
   train_from.check_machines(train_from.parse_beginnings(config.data.train_from), names)
 
 
-def prepare_groups(machines: Sequence[Machine], config: Config) -> list[Group]:
+def prepare_groups(machines: Sequence[Machine], config: Config, track: Track = untracked) -> list[Group]:
   """Returns the machines, prepared, in groups of equal metric lists, in order of first appearance.
 
   A group of more machines than `train.machines_per_block` comes as its blocks, one after the other.
+
+  Args:
+    track: watches the cleaning and scaling, machine by machine.
 
   Raises:
     ValueError: a machine that cannot be trained on (too short, constant, excluded whole), by name.
   """
   check_named([machine.name for machine in machines], config)
-  members = [prepare_machine(machine, config) for machine in machines]
+  members = [prepare_machine(machine, config) for machine in track(machines, "preparing")]
   return group_machines(members, [training_size(member, config) for member in members], config)
 
 

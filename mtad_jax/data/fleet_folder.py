@@ -14,6 +14,7 @@ from etils import epath
 from mtad_jax.data.causes import parse_interpretation, read_csv_rows, read_fault_rows, to_interpretation
 from mtad_jax.data.machine import Interpretation, Machine, empty_series
 from mtad_jax.data.table import EXTENSIONS, Table, read_labels, read_table
+from mtad_jax.data.track import Track, untracked
 
 DEFAULT_ROLE = "all"  # where nothing tells roles apart, the fleet does one kind of work
 SPLITS = ("train", "test", "test_label", "interpretation_label")
@@ -184,6 +185,7 @@ def read_fleet_folder(
   machines: Sequence[str] = (),
   require_train: bool = True,
   role_of: Callable[[str], str] | None = None,
+  track: Track = untracked,
 ) -> list[Machine]:
   """Returns the machines of a fleet folder, in natural order of their names.
 
@@ -193,6 +195,7 @@ def read_fleet_folder(
     machines: only these; empty: all.
     require_train: whether a machine in test/ must be in train/ too; new data to score have no train/.
     role_of: gives a machine's role by its name where there is no roles.csv; without it, one role for all.
+    track: watches the reading, machine by machine.
 
   Raises:
     ValueError: anything wrong in the folder or a file, in one line.
@@ -208,7 +211,7 @@ def read_fleet_folder(
     if missing:
       raise ValueError(f"{folder.test[missing[0]]}: machine {missing[0]!r} is in test/ but not in train/")
   result = []
-  for name in select_machines(folder.names, machines, str(root)):
+  for name in track(select_machines(folder.names, machines, str(root)), "reading"):
     fallback = role_of(name) if role_of else DEFAULT_ROLE
     result.append(folder.machine(name, metrics, folder.roles[name] if folder.roles else fallback))
   return result

@@ -11,10 +11,16 @@ from mtad_jax.data.fleet_folder import list_folder, read_fleet_folder, select_ma
 from mtad_jax.data.machine import Machine
 from mtad_jax.data.smd import read_smd
 from mtad_jax.data.telemanom import list_channels, read_telemanom
+from mtad_jax.data.track import Track, untracked
 
 
 def read_source(
-  dataset: str, source: str, machines: Sequence[str] = (), *, require_train: bool = True
+  dataset: str,
+  source: str,
+  machines: Sequence[str] = (),
+  *,
+  require_train: bool = True,
+  track: Track = untracked,
 ) -> list[Machine]:
   """Returns the machines of a folder of raw files.
 
@@ -23,16 +29,17 @@ def read_source(
     source: the folder in its publisher's layout.
     machines: only these; empty: all.
     require_train: whether a machine in test/ must be in train/ too; new data to score have no train/.
+    track: watches the reading, machine by machine.
 
   Raises:
     ValueError: an unknown dataset, or whatever the reader finds wrong.
   """
   if dataset == "smd":
-    return read_smd(source, machines, require_train=require_train)
+    return read_smd(source, machines, require_train=require_train, track=track)
   if dataset in ("smap", "msl"):
-    return read_telemanom(source, dataset.upper(), machines, require_train=require_train)
+    return read_telemanom(source, dataset.upper(), machines, require_train=require_train, track=track)
   if dataset in ("folder", "simulated"):
-    return read_fleet_folder(source, machines=machines, require_train=require_train)
+    return read_fleet_folder(source, machines=machines, require_train=require_train, track=track)
   raise ValueError(f"dataset {dataset!r} is unknown; one of smd, smap, msl, folder, simulated is wanted")
 
 
@@ -49,13 +56,16 @@ def list_machines(data: DataConfig, *, data_dir: str | None, source: str | None)
   return select_machines(known, data.machines, place)
 
 
-def load_machines(data: DataConfig, *, data_dir: str | None, source: str | None) -> list[Machine]:
+def load_machines(
+  data: DataConfig, *, data_dir: str | None, source: str | None, track: Track = untracked
+) -> list[Machine]:
   """Returns the machines that a run is about: `data.machines` of `data.dataset`, or all of it.
 
   Args:
     data: the settings.
     data_dir: the folder with prepared datasets; exactly one of this and `source` is given.
     source: a folder of raw files.
+    track: watches the reading, machine by machine.
 
   Raises:
     ValueError: both or neither given, an unknown machine, nothing there, or what reading finds.
@@ -64,9 +74,9 @@ def load_machines(data: DataConfig, *, data_dir: str | None, source: str | None)
     given = f"data_dir {data_dir!r} and source {source!r}" if data_dir else "neither data_dir nor source"
     raise ValueError(f"{given} given; exactly one of --data_dir and --source is wanted")
   if data_dir:
-    machines = read_dataset(data.dataset, data_dir, data.machines)
+    machines = read_dataset(data.dataset, data_dir, data.machines, track)
   else:
-    machines = read_source(data.dataset, source or "", data.machines)
+    machines = read_source(data.dataset, source or "", data.machines, track=track)
   if not machines:
     raise ValueError(
       f"{data_dir or source}: dataset {data.dataset!r} has no machines; at least one is wanted"

@@ -10,6 +10,7 @@ from etils import epath
 
 from mtad_jax.data.fleet_folder import read_fleet_folder
 from mtad_jax.data.machine import Machine
+from mtad_jax.data.track import Track, untracked
 
 METRICS = (
   "cpu_r", "load_1", "load_5", "load_15", "mem_shmem", "mem_u", "mem_u_e", "total_mem", "disk_q", "disk_r",
@@ -31,7 +32,7 @@ def role_of(name: str) -> str:
 
 
 def read_smd(
-  path: epath.PathLike, machines: Sequence[str] = (), *, require_train: bool = True
+  path: epath.PathLike, machines: Sequence[str] = (), *, require_train: bool = True, track: Track = untracked
 ) -> list[Machine]:
   """Returns SMD's machines, as many of the 28 as the folder has.
 
@@ -39,10 +40,11 @@ def read_smd(
     path: ServerMachineDataset/, with train/, test/, test_label/ and interpretation_label/.
     machines: only these; empty: all.
     require_train: whether a machine in test/ must be in train/ too.
+    track: watches the reading, machine by machine.
 
   Raises:
     ValueError: as `read_fleet_folder`, and for a machine that is not of SMD.
   """
   return read_fleet_folder(
-    path, metrics=METRICS, machines=machines, require_train=require_train, role_of=role_of
+    path, metrics=METRICS, machines=machines, require_train=require_train, role_of=role_of, track=track
   )

@@ -96,6 +96,10 @@ def _read_parquet(data: bytes, file: str) -> _Columns:
     table = pa.parquet.ParquetFile(pa.BufferReader(data)).read()
   except (pa.ArrowException, OSError) as error:
     raise ValueError(f"{file}: truncated, or no parquet file ({str(error).splitlines()[0]})") from None
+  return _arrow_columns(table, file, 1)
+
+
+def _arrow_columns(table: pa.Table, file: str, first_row: int) -> _Columns:
   names = tuple(table.column_names)
   if not names:
     raise ValueError(f"{file}: no columns")
@@ -107,10 +111,10 @@ def _read_parquet(data: bytes, file: str) -> _Columns:
     if pa.types.is_timestamp(column.type) and not column.null_count:
       timestamps = column.cast(pa.timestamp("ms"), safe=False).to_numpy().astype("datetime64[ms]")
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-      timestamps = from_epoch_seconds(column.to_numpy().astype(np.float64), file, 1)
+      timestamps = from_epoch_seconds(column.to_numpy().astype(np.float64), file, first_row)
     else:
       texts = ["" if text is None else str(text) for text in column.to_pylist()]
-      timestamps = parse_timestamps(texts, file, 1)
+      timestamps = parse_timestamps(texts, file, first_row)
   numbers = np.empty((table.num_rows, len(names) - num_text))
   for i, name in enumerate(names[num_text:]):
     column = table.column(i + num_text)
@@ -118,7 +122,7 @@ def _read_parquet(data: bytes, file: str) -> _Columns:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
       raise ValueError(f"{file}: column {name!r} holds {kind}; numbers are wanted")
     numbers[:, i] = np.nan if column.null_count == table.num_rows else column.to_numpy()
-  return _Columns(names[num_text:], timestamps, numbers, 1)
+  return _Columns(names[num_text:], timestamps, numbers, first_row)
 
 
 def _read_columns(path: epath.Path, *, vector: bool = False) -> _Columns:
@@ -136,6 +140,11 @@ def _read_columns(path: epath.Path, *, vector: bool = False) -> _Columns:
     columns = _read_parquet(data, file)
   else:
     raise ValueError(f"{file}: unknown file type {path.suffix!r}; one of {', '.join(EXTENSIONS)} is wanted")
+  return _checked(columns, file)
+
+
+def _checked(columns: _Columns, file: str) -> _Columns:
+  """Returns the columns; raises ValueError where there are no rows, an infinity, or times that do not rise."""
   if not len(columns.numbers):
     raise ValueError(f"{file}: no rows; at least one is wanted")
   infinite = np.isinf(columns.numbers)
@@ -166,14 +175,31 @@ def read_table(path: epath.Path) -> Table:
     ValueError: a ragged row, text or an infinity for a number, unordered times, a label that is not 0 or 1,
       a truncated file, no rows, or no metrics; the message names file, row and column.
   """
-  columns = _read_columns(path)
-  file, names, numbers, labels = str(path), columns.names, columns.numbers, None
+  return _to_table(_read_columns(path), str(path))
+
+
+def _to_table(columns: _Columns, file: str) -> Table:
+  names, numbers, labels = columns.names, columns.numbers, None
   if names and names[-1].lower() in LABEL_COLUMNS:
     labels = _to_labels(numbers[:, -1], file, columns.first_row)
     names, numbers = names[:-1], np.ascontiguousarray(numbers[:, :-1])
   if not numbers.shape[1]:
     raise ValueError(f"{file}: no metrics; at least one column beside timestamp and label is wanted")
   return Table(names, Series(numbers, columns.timestamps), labels)
+
+
+def from_arrow(table: pa.Table, place: str) -> Table:
+  """Returns what `read_table` would of a parquet file with this content; rows count from 0 in its messages.
+
+  Args:
+    place: what messages call it.
+  """
+  return _to_table(_checked(_arrow_columns(table, place, 0), place), place)
+
+
+def from_array(values: np.ndarray, place: str) -> Table:
+  """Returns the table of numbers [T, F] without names; NaN is a missing value; rows count from 0 in its messages."""
+  return _to_table(_checked(_Columns(None, None, values.astype(np.float64), 0), place), place)
 
 
 def read_labels(path: epath.Path) -> np.ndarray:

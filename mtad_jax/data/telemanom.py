@@ -16,6 +16,7 @@ from etils import epath
 from mtad_jax.data.fleet_folder import list_files, natural_key, select_machines
 from mtad_jax.data.machine import Interpretation, Machine, Series, empty_series
 from mtad_jax.data.table import read_table
+from mtad_jax.data.track import Track, untracked
 
 NUM_COMMANDS = {"SMAP": 24, "MSL": 54}
 LABEL_FILE = "labeled_anomalies.csv"
@@ -106,7 +107,12 @@ def list_channels(path: epath.PathLike, spacecraft: str) -> list[str]:
 
 
 def read_telemanom(
-  path: epath.PathLike, spacecraft: str, machines: Sequence[str] = (), *, require_train: bool = True
+  path: epath.PathLike,
+  spacecraft: str,
+  machines: Sequence[str] = (),
+  *,
+  require_train: bool = True,
+  track: Track = untracked,
 ) -> list[Machine]:
   """Returns the labelled channels of a spacecraft, in natural order; one left out is logged by name.
 
@@ -115,6 +121,7 @@ def read_telemanom(
     spacecraft: SMAP or MSL.
     machines: only these channels; empty: all.
     require_train: whether a channel in test/ must be in train/ too.
+    track: watches the reading, channel by channel.
 
   Raises:
     ValueError: an unknown spacecraft or channel, a channel with only one split, or a wrong file.
@@ -139,7 +146,7 @@ def read_telemanom(
     else:
       logging.warning("%s: channel %s is left out; it has no files", root, name)
   result = []
-  for name in select_machines(present, machines, f"{root} ({spacecraft})"):
+  for name in track(select_machines(present, machines, f"{root} ({spacecraft})"), "reading"):
     known = Series(_read_values(train[name], len(metrics))) if name in train else empty_series(len(metrics))
     test_values = _read_values(test[name], len(metrics))
     segments = _merge(labelled[name][1])

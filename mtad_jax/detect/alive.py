@@ -12,6 +12,7 @@ import numpy as np
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import Group, PreparedMachine, machine_id, part_rows
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.calibration import MachineCalibration, step_seconds
 from mtad_jax.detect.combine import metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.held_out import part_errors
@@ -73,18 +74,22 @@ def inject_faults(
 
 
 def try_faults(
-  group: Group, params: Any, calibrations: Mapping[str, MachineCalibration], config: Config
+  group: Group,
+  params: Any,
+  calibrations: Mapping[str, MachineCalibration],
+  config: Config,
+  track: Track = untracked,
 ) -> dict[str, Alive]:
   """Returns what each machine's detector makes of the faults.
 
   Args:
-    params: stacked, [M, ...]. calibrations: by machine name.
+    params: stacked, [M, ...]. calibrations: by machine name. track: watches the model's batches.
   """
   settings, columns = config.detect, list(group.targets)
   made = [inject_faults(machine, columns, config, calibrations[machine.name].prior) for machine in group.machines]
   faulty = group._replace(machines=tuple(machine for machine, _ in made))
   centres = [calibrations[machine.name].centre for machine in group.machines]
-  measured = part_errors(faulty, params, config, centres, ("check",))
+  measured = part_errors(faulty, params, config, centres, ("check",), track)
   found = {}
   for (machine, faults), (part,) in zip(made, measured, strict=True):
     calibration = calibrations[machine.name]

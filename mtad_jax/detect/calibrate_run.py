@@ -11,6 +11,7 @@ from etils import epath
 from mtad_jax.config import Config, to_dict
 from mtad_jax.config_choices import Detector
 from mtad_jax.data.fleet import Group
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.alive import Alive, alive_line, try_faults
 from mtad_jax.detect.calibration import (
   Check,
@@ -52,6 +53,7 @@ def calibrate_run(
   excluded: tuple[str, ...] = (),
   tried: dict[str, Tried] | None = None,
   given_prior: str | None = None,
+  track: Track = untracked,
 ) -> CalibratedRun:
   """Returns every machine's calibration, tried with faults; nothing is written.
 
@@ -60,6 +62,7 @@ def calibrate_run(
     excluded: ranges that were left out beside the config's own, as the user wrote them, for the record.
     tried: is given each machine's held-out rows as the calibration scores them.
     given_prior: text of a prior file, in place of the work directory's own.
+    track: watches the model's batches and the machines.
   """
   found: dict[str, MachineCalibration] = {}
   steps = []
@@ -80,13 +83,15 @@ def calibrate_run(
   pairs = zip(groups, stored, strict=True)
   for _, alike in groupby(pairs, lambda pair: (pair[1].metrics, pair[1].targets)):  # a role is pooled over its blocks
     blocks = list(alike)
-    found.update(calibrate_blocks(with_params(blocks), config, tried, priors))
+    found.update(calibrate_blocks(with_params(blocks), config, tried, priors, track))
     # read again rather than kept: the blocks of a large fleet do not fit together
     for (group, known), step in zip(blocks, steps[-len(blocks) :], strict=True):
-      alive.update(try_faults(group, read_params(workdir, config, known, priors, step)[0], found, config))
+      params = read_params(workdir, config, known, priors, step)[0]
+      alive.update(try_faults(group, params, found, config, track))
+      del params  # they go before the next block's come
   roles: list[RoleCalibration] = []
   if config.model.detector is Detector.ROLE_MIXTURE:
-    roles = calibrate_roles(groups, read_role_models(workdir), known_of_metrics, config)
+    roles = calibrate_roles(groups, read_role_models(workdir), known_of_metrics, config, track)
   residuals = [entry.residual.mixture for entry in found.values() if entry.residual is not None]
   mixtures = list({id(mixture): mixture for mixture in residuals}.values())  # one a role, shared by its machines
   numbers = {id(mixture): number for number, mixture in enumerate(mixtures)}
@@ -195,8 +200,8 @@ def _sums(checks: list[Check]) -> str:
   )
 
 
-def report_lines(calibrated: CalibratedRun) -> list[str]:
-  """Returns the diagnostics for a person: a line per machine, the check part of all of them, a line per role."""
+def machine_lines(calibrated: CalibratedRun) -> list[str]:
+  """Returns all that is known of each machine's thresholds, a line for each."""
   lines = []
   for name, entry in calibrated.machines.items():
     text = (
@@ -205,7 +210,12 @@ def report_lines(calibrated: CalibratedRun) -> list[str]:
     lines.append(f"{text}; pooled: {entry.pooled}" if entry.pooled else text)
     if entry.warning is not None:
       lines.append(f"  warning: {_describe_warning(entry.warning, entry.threshold)}")
-  lines.append(f"check part, all machines: {_sums([entry.check for entry in calibrated.machines.values()])}")
+  return lines
+
+
+def total_lines(calibrated: CalibratedRun) -> list[str]:
+  """Returns the check part of all machines together, whether they are alive, and a line per role."""
+  lines = [f"check part, all machines: {_sums([entry.check for entry in calibrated.machines.values()])}"]
   warnings = [entry.warning.check for entry in calibrated.machines.values() if entry.warning is not None]
   if warnings:
     lines.append(f"  warning: {_sums(warnings)}")

@@ -11,8 +11,10 @@ import numpy as np
 
 from mtad_jax.config import Config, DetectConfig
 from mtad_jax.data.fleet import Group, PreparedMachine
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.combine import SMOOTHED, metric_scores, row_scores, smoothed_rows
 from mtad_jax.detect.errors import ErrorModel, fit_error_model, join
+from mtad_jax.detect.feature_attention import UsualAttention, usual_attention
 from mtad_jax.detect.held_out import HeldOut, PartErrors, measure_errors
 from mtad_jax.detect.pot import RUN_ROWS, PotFit, count_clusters
 from mtad_jax.detect.residual_mixture import ResidualDensity, fit_residuals, with_density
@@ -73,6 +75,8 @@ class MachineCalibration(NamedTuple):
   warning: None where no warnings are asked for.
   residual: the mixture of the network's errors, where the rule is density; calibration.json has it once a role.
   streaming: where the threshold follows the scores; `threshold` and `initial` are then those it begins with.
+  attention: the metrics' usual shares of a network's attention; None of a model without, or calibrated before there
+  were any.
   """
 
   errors: ErrorModel
@@ -88,6 +92,7 @@ class MachineCalibration(NamedTuple):
   warning: WarningLevel | None = None
   streaming: Streaming | None = None
   residual: ResidualDensity | None = None
+  attention: UsualAttention | None = None
 
 
 def step_seconds(machine: PreparedMachine, config: Config) -> float | None:
@@ -125,6 +130,7 @@ def calibrate_blocks(
   config: Config,
   tried: dict[str, Tried] | None = None,
   priors: Mapping[str, MetricPrior] | None = None,
+  track: Track = untracked,
 ) -> dict[str, MachineCalibration]:
   """Returns the calibration of each machine of all blocks, in their order.
 
@@ -133,6 +139,7 @@ def calibrate_blocks(
       that a generator need not hold the parameters of all.
     priors: what is known of each machine's metrics, by its name; None: nothing.
     tried: is given each machine's calibration and check rows as the calibration scores them.
+    track: watches the model's batches, then the thresholds, machine by machine.
 
   Raises:
     ValueError: naming the machine and role where not one calibration row is usable, or no threshold can be had, or
@@ -149,10 +156,10 @@ def calibrate_blocks(
     known += [
       know_nothing(len(group.metrics)) if priors is None else priors[machine.name] for machine in group.machines
     ]
-    held += measure_errors(group, params, config)
+    held += measure_errors(group, params, config, track)
   roles = [machine.role for machine in machines]
   densities, held = _with_densities(machines, held, [of_columns(prior, targets) for prior in known], config)
-  models, scores, pooled = [], [], []
+  models, scores, pooled, attended = [], [], [], []
   for i, machine in enumerate(machines):
     own = held[i].num_rows >= MIN_OWN_ROWS
     peers = [i] if own else [k for k, role in enumerate(roles) if role == machine.role]
@@ -160,6 +167,7 @@ def calibrate_blocks(
       models.append(fit_error_model(join([held[k].calibration.errors for k in peers])))
     except ValueError as error:
       raise ValueError(f"machine {machine.name} (role {machine.role}): {error}") from None
+    attended.append(_usual_attention([held[k] for k in peers]))
     pooled.append("" if own else f"error distributions over {len(peers)} machines of role {machine.role}")
     own_part = held[i].calibration
     scores.append(
@@ -168,7 +176,8 @@ def calibrate_blocks(
       )
     )
   found = {}
-  for i, machine in enumerate(machines):
+  for i in track(range(len(machines)), "thresholds"):
+    machine = machines[i]
     own_rows = held[i].num_rows
     peers = [i]
     if own_rows < settings.min_calibration_rows:
@@ -225,8 +234,15 @@ def calibrate_blocks(
       warning=warning,
       streaming=streaming,
       residual=densities[i],
+      attention=attended[i],
     )
   return found
+
+
+def _usual_attention(held: Sequence[HeldOut]) -> UsualAttention | None:
+  """Returns the usual shares over some machines' calibration rows; None where their models have no attention."""
+  shares = [each.attention for each in held if each.attention is not None]
+  return usual_attention(np.concatenate(shares)) if shares else None
 
 
 def _with_densities(

@@ -7,6 +7,7 @@ import numpy as np
 
 from mtad_jax.detect.calibration import Check, MachineCalibration, WarningLevel
 from mtad_jax.detect.errors import model_from_json, model_to_json
+from mtad_jax.detect.feature_attention import UsualAttention
 from mtad_jax.detect.pot import PotFit
 from mtad_jax.detect.spot import StreamSettings, stream_from_json, stream_to_json
 from mtad_jax.detect.thresholds import Streaming
@@ -22,7 +23,7 @@ def _plain(values: Any) -> dict[str, Any]:
 
 
 def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
-  """Returns one machine's entry of calibration.json; `warning` stands in it only where there is such a level."""
+  """Returns one machine's entry of calibration.json; those of warning and attention only where there are any."""
   warning, streaming = calibration.warning, None
   fitted = {} if warning is None else {
     "warning": {"threshold": warning.threshold, "pot": _plain(warning.pot), "check": _plain(warning.check)}
@@ -30,6 +31,10 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
   if calibration.streaming is not None:
     start, settings = calibration.streaming
     streaming = {"start": stream_to_json(start), "settings": dataclasses.asdict(settings)}
+  attention = calibration.attention
+  attended = {} if attention is None else {
+    "attention_mean": attention.mean.tolist(), "attention_deviation": attention.deviation.tolist()
+  }
   return {
     "initial": calibration.initial,
     "threshold": calibration.threshold,
@@ -43,6 +48,7 @@ def calibration_to_json(calibration: MachineCalibration) -> dict[str, Any]:
     "usual": calibration.usual.tolist(),
     "errors": model_to_json(calibration.errors),
     "streaming": streaming,
+    **attended,
   }
 
 
@@ -60,6 +66,10 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
   found = values.get("streaming")  # files of before it was there have none
   if found is not None:
     streaming = Streaming(stream_from_json(found["start"]), StreamSettings(**found["settings"]))
+  attention = None
+  if "attention_mean" in values or "attention_deviation" in values:
+    moments = [np.array(values[f"attention_{name}"], np.float64) for name in UsualAttention._fields]
+    attention = UsualAttention(*moments)
   return MachineCalibration(
     errors=model_from_json(values["errors"]),
     centre=np.array(values["centre"], np.float64),
@@ -77,4 +87,5 @@ def calibration_from_json(values: dict[str, Any]) -> MachineCalibration:
     check=Check(**_from_plain(values["check"])),
     warning=warning,
     streaming=streaming,
+    attention=attention,
   )

@@ -11,7 +11,9 @@ import numpy as np
 from mtad_jax.config import Config
 from mtad_jax.config_choices import Detector, ScoringRule
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.errors import Errors, find_errors, take_rows
+from mtad_jax.detect.feature_attention import attention_shares, has_attention
 from mtad_jax.detect.row_outputs import compute_row_outputs, expect_constants
 
 
@@ -27,12 +29,14 @@ class HeldOut(NamedTuple):
   """One machine's `fit_centre`, and its errors on its calibration and check parts.
 
   validation: where a mixture of the network's errors is to be fitted; else None.
+  attention: [N, F] the metrics' shares on the calibration rows; None of a model without attention.
   """
 
   centre: np.ndarray
   calibration: PartErrors
   check: PartErrors
   validation: PartErrors | None = None
+  attention: np.ndarray | None = None
 
   @property
   def num_rows(self) -> int:
@@ -46,19 +50,31 @@ def fit_centre(machine: PreparedMachine, columns: list[int], config: Config) -> 
   return machine.train.values[rows][:, columns].mean(axis=0, dtype=np.float64)
 
 
+def _first_rows(group: Group, part: str, config: Config) -> list[int]:
+  """Returns where the first window before each machine's part begins."""
+  window = config.model.window_size
+  return [max(getattr(machine.parts, part)[0] - window, 0) for machine in group.machines]
+
+
 def part_errors(
-  group: Group, params: Any, config: Config, centres: Sequence[np.ndarray], parts: Sequence[str]
+  group: Group,
+  params: Any,
+  config: Config,
+  centres: Sequence[np.ndarray],
+  parts: Sequence[str],
+  track: Track = untracked,
 ) -> list[list[PartErrors]]:
   """Returns each machine's errors on each of the parts, in the order of time, on all devices of this process.
 
   Args:
     params: stacked, [M, ...]. centres: `fit_centre` of each machine.
     parts: names; the network runs from the first one's first row to the end of the training split.
+    track: watches its batches.
   """
   window, columns = config.model.window_size, list(group.targets)
-  firsts = [max(getattr(machine.parts, parts[0])[0] - window, 0) for machine in group.machines]
+  firsts = _first_rows(group, parts[0], config)
   series = [m.train.values[first:] for m, first in zip(group.machines, firsts, strict=True)]
-  outputs = compute_row_outputs(params, series, config, len(columns))
+  outputs = compute_row_outputs(params, series, config, len(columns), track)
   found = []
   for i, (machine, first, values) in enumerate(zip(group.machines, firsts, series, strict=True)):
     is_constant = machine.preparation.scaler.is_constant[columns]
@@ -73,13 +89,21 @@ def part_errors(
   return found
 
 
-def measure_errors(group: Group, params: Any, config: Config) -> list[HeldOut]:
+def measure_errors(group: Group, params: Any, config: Config, track: Track = untracked) -> list[HeldOut]:
   """Returns each machine's errors under its parameters [M, ...], on all devices of this process."""
   centres = [fit_centre(machine, list(group.targets), config) for machine in group.machines]
   parts = ["calibration", "check"]
   if config.detect.rule is ScoringRule.DENSITY and config.model.detector is Detector.MTAD_GAT:
     parts = ["validation", *parts]
-  found = part_errors(group, params, config, centres, parts)
-  return [
-    HeldOut(centre, **dict(zip(parts, own, strict=True))) for centre, own in zip(centres, found, strict=True)
-  ]
+  found = part_errors(group, params, config, centres, parts, track)
+  held = []
+  for centre, own in zip(centres, found, strict=True):
+    named = dict(zip(parts, own, strict=True))
+    held.append(HeldOut(centre, named["calibration"], named["check"], named.get("validation")))
+  if not has_attention(config):
+    return held
+  firsts = _first_rows(group, "calibration", config)
+  series = [m.train.values[first : m.parts.calibration[1]] for m, first in zip(group.machines, firsts, strict=True)]
+  rows = [own.calibration.rows - first for own, first in zip(held, firsts, strict=True)]
+  shares = attention_shares(params, series, rows, config, len(group.targets))
+  return [own._replace(attention=each) for own, each in zip(held, shares, strict=True)]

@@ -16,6 +16,7 @@ from etils import epath
 
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.calibration import (
   Check,
   MachineCalibration,
@@ -55,15 +56,20 @@ class _Rows(NamedTuple):
 
 
 def calibrate_roles(
-  groups: Sequence[Group], models: Sequence[RoleModel], entries: Sequence[Entry], config: Config
+  groups: Sequence[Group],
+  models: Sequence[RoleModel],
+  entries: Sequence[Entry],
+  config: Config,
+  track: Track = untracked,
 ) -> list[RoleCalibration]:
   """Returns the calibration of every mixture; a role whose machines cannot serve as one has the reason in its place.
 
   Args:
     groups: the prepared training data; a model's `group` is the number among them. entries: of the prior file.
+    track: watches the roles.
   """
   found = []
-  for model in models:
+  for model in track(models, "roles' own thresholds"):
     group = groups[model.group]
     members = tuple(machine for machine in group.machines if machine.name in model.machines)
     try:

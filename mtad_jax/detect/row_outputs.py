@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import RunMode
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.data.windows import gather_windows
 from mtad_jax.model.network import apply
 from mtad_jax.model.precision import matmul_precision
@@ -96,8 +97,18 @@ def make_forward(
   return jax.jit(spread)
 
 
+def stack_series(series: Sequence[np.ndarray], window: int) -> np.ndarray:
+  """Returns [M, T, F] float32, filled up with zeros to more than a window and than the longest of the series."""
+  # one length class per power of two, so that a new fleet seldom means a new program
+  longest = 1 << max(window, *(len(x) for x in series)).bit_length()
+  values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
+  for i, x in enumerate(series):
+    values[i, : len(x)] = x
+  return values
+
+
 def compute_row_outputs(
-  params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int
+  params: Any, series: Sequence[np.ndarray], config: Config, num_targets: int, track: Track = untracked
 ) -> list[RowOutputs]:
   """Returns each machine's outputs, computed on all devices of this process; a role's mixture uses one of them.
 
@@ -106,23 +117,21 @@ def compute_row_outputs(
     series: M arrays [T_i, F] float32, scaled; T_i may differ, and be below W.
     config: run mode, window and score_batch are read.
     num_targets: F'.
+    track: watches the batches.
   """
   window, batch = config.model.window_size, config.detect.score_batch
   if isinstance(params, Scorer):
-    return [_mixture_outputs(found) for found in explain_series(params, series, batch)]
+    return [_mixture_outputs(found) for found in explain_series(params, series, batch, track=track)]
   lengths = [len(x) for x in series]
-  # one length class per power of two, so that a new fleet seldom means a new program
-  longest = 1 << max(window, *lengths).bit_length()
-  values = np.zeros((len(series), longest, series[0].shape[1]), np.float32)
-  for i, x in enumerate(series):
-    values[i, : len(x)] = x
+  values = stack_series(series, window)
+  longest = values.shape[1]
   mesh = make_mesh(len(series), batch, devices=jax.local_devices())
   forward = make_forward(config, num_targets, mesh)
   params, on_device = to_mesh((params, values), mesh)
   del values
   found: list[list[np.ndarray]] = [[], [], []]
   waiting: _Batch | None = None
-  for first in range(window, max(lengths) + 1, batch):
+  for first in track(range(window, max(lengths) + 1, batch), "running the model"):
     next_rows = np.minimum(np.arange(first, first + batch), longest).astype(np.int32)
     running = forward(params, on_device, next_rows)
     if waiting is not None:

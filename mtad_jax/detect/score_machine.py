@@ -9,6 +9,7 @@ from mtad_jax.config import Config
 from mtad_jax.config_choices import ScoringRule
 from mtad_jax.data.preparation import Preparation, PreparedSplit
 from mtad_jax.data.scaling import unscale
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.data.windows import usable_targets
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.combine import metric_scores, row_scores
@@ -144,13 +145,15 @@ def score_machines(
   calibrations: Sequence[MachineCalibration],
   config: Config,
   contexts: Sequence[PreparedSplit | None],
+  track: Track = untracked,
 ) -> Iterator[ScoredRows]:
   """Yields the scores of machines of equal metrics, one after the other; the network runs for all at once.
 
   Args:
     params: stacked, [M, ...]. contexts: as `score_rows`, one a machine.
+    track: watches the model's batches, then the machines.
   """
   series = [with_context(split, context, config.model.window_size) for split, context in zip(splits, contexts)]
-  outputs = compute_row_outputs(params, series, config, len(targets))
-  for i, split in enumerate(splits):
-    yield score_rows(split, outputs[i], targets, preparations[i], calibrations[i], config, contexts[i])
+  outputs = compute_row_outputs(params, series, config, len(targets), track)
+  for i in track(range(len(splits)), "scoring"):
+    yield score_rows(splits[i], outputs[i], targets, preparations[i], calibrations[i], config, contexts[i])

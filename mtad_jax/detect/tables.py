@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-# 1: without threshold_warning and level, every event was critical. 2: without model and cause_set
-SCHEMA_VERSION = "3"
+# 1: without threshold_warning and level, every event was critical. 2: without model and cause_set. 3: without
+# attention_change
+SCHEMA_VERSION = "4"
 # what scored a row, in the column model; a machine's own network, one that began from another machine of its role,
 # its role's mixture calibrated on its own rows, and the same on those of its peers alone
 NETWORK, ROLE_NETWORK = "network", "role_network"
@@ -73,6 +74,7 @@ EVENTS = pa.schema(
     ("level", pa.string()),
     ("model", pa.string()),
     ("cause_set", pa.list_(pa.string())),
+    ("attention_change", pa.list_(pa.struct([("metric", pa.string()), ("change", pa.float64())]))),
   ]
 )
 SEGMENTS = pa.schema(

@@ -13,6 +13,7 @@ from etils import epath
 
 from mtad_jax.config import Config
 from mtad_jax.data.machine import Machine
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.evaluate.floors import floor_scores
 from mtad_jax.evaluate.scored import ScoredMachine
 from mtad_jax.evaluate.segments import segments_of
@@ -214,6 +215,7 @@ def scored_machines(
   rankings: Mapping[tuple[str, int, int], tuple[str, ...]] | None,
   config: Config,
   floors: Sequence[str] | None = None,
+  track: Track = untracked,
 ) -> list[ScoredMachine]:
   """Returns the machines as `summary.evaluate_fleet` takes them.
 
@@ -223,6 +225,7 @@ def scored_machines(
     rankings: of segments.parquet; None: no causes are evaluated.
     config: of the run.
     floors: names of `floors.FLOORS`; None: those that are available.
+    track: watches the floors, machine by machine.
 
   Raises:
     ValueError: a scored machine without raw data, other lengths or labels, or a cause that is no metric.
@@ -230,7 +233,7 @@ def scored_machines(
   by_name = {machine.name: machine for machine in machines}
   names, _ = common_scores(tables)
   result = []
-  for lane, (name, table) in enumerate(tables.items()):
+  for lane, (name, table) in enumerate(track(tables.items(), "floors")):
     if name not in by_name:
       raise ValueError(f"{name}: scored, but not in the raw data; known there: {', '.join(by_name)}")
     machine = by_name[name]

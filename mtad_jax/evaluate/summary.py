@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtad_jax.config import DetectConfig, EvaluateConfig
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.evaluate import operating_point
 from mtad_jax.evaluate.causes import cause_figures, grouped_recall
 from mtad_jax.evaluate.figures import (
@@ -214,7 +215,10 @@ def to_json(value: Any) -> Any:
 
 
 def evaluate_fleet(
-  machines: Sequence[ScoredMachine], settings: EvaluateConfig, detect_settings: DetectConfig
+  machines: Sequence[ScoredMachine],
+  settings: EvaluateConfig,
+  detect_settings: DetectConfig,
+  track: Track = untracked,
 ) -> dict[str, Any]:
   """Returns the content of evaluation.json: settings, notes, machines, mean, pooled, operating point, causes.
 
@@ -225,6 +229,7 @@ def evaluate_fleet(
     machines: with the same names in thresholds, other_scores and baselines.
     settings: tolerances.
     detect_settings: how alarm rows become events.
+    track: watches the machines' figures, then the floors over all of them.
 
   Raises:
     ValueError: no machine with labels, columns of different lengths, or a missing score in a valid row.
@@ -237,7 +242,7 @@ def evaluate_fleet(
   left_out = {m.name: "no labels" if m.labels is None else "no scored row" for m in machines}
   for machine in labelled:
     del left_out[machine.name]
-  entries = {m.name: _machine_entry(m, settings, detect_settings) for m in labelled}
+  entries = {m.name: _machine_entry(m, settings, detect_settings) for m in track(labelled, "figures")}
   averaged = [m for m in labelled if entries[m.name]["anomalous_rows"]]
   without_anomaly = [m.name for m in labelled if not entries[m.name]["anomalous_rows"]]
 
@@ -247,7 +252,7 @@ def evaluate_fleet(
   # where thresholds change from row to row, each row by its own
   ratios = [m.scores / m.thresholds["pot"] if _has_ratio(m) else m.scores for m in pooled_machines]
   point = {"detector": _operating_point(pooled_machines, ratios, settings, detect_settings)}
-  for floor in labelled[0].baselines:
+  for floor in track(labelled[0].baselines, "operating points"):
     columns = [m.baselines[floor] for m in pooled_machines]
     point[floor] = _operating_point(pooled_machines, columns, settings, detect_settings)
 

@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MISSING = "-"
+_FLOOR_NOTES = (
+  "Of one machine, not pooled: VUS-PR (TSB-AD's). Oracles, whose thresholds the labels choose: best F1; Fc1,",
+  "composite F1; PA%K, the area over K of F1 with a segment adjusted from K% of its rows on; PA F1, see **",
+)
 _FLOORS_SHOWN = 3  # beside the detector and random scores, where each takes a column
 
 
@@ -71,15 +75,11 @@ def _floor_lines(result: Mapping[str, Any]) -> list[str]:
       row.append(_number(entry["point_adjusted_oracle"]["f1"]))
     rows.append(row)
   title = "The detector and its floors on the same rows"
-  note = (
-    "Of one machine, not pooled: VUS-PR (TSB-AD's). Oracles, whose thresholds the labels choose: best F1; Fc1,"
-    " composite F1; PA%K, the area over K of F1 with a segment adjusted from K% of its rows on; PA F1, see **"
-  )
-  return ["", title, align(rows), f"  {note}"]
+  return ["", title, align(rows), *(f"  {note}" for note in _FLOOR_NOTES)]
 
 
-def _point_lines(result: Mapping[str, Any]) -> list[str]:
-  """Returns the block of recall at one false alarm a day and of right causes, by kind and strength."""
+def _point_lines(result: Mapping[str, Any], *, whole: bool) -> list[str]:
+  """Returns the block of recall at one false alarm a day and of right causes; whole: by strength and kind, too."""
   point, causes = result["operating_point"], result["root_cause"]
   floors = _best_first(result)
   shown = {"detector", "random", *floors[:_FLOORS_SHOWN]}  # a screen is not wide enough for all
@@ -93,7 +93,7 @@ def _point_lines(result: Mapping[str, Any]) -> list[str]:
     [f"all ({own['segments']})", *(_number(point[name]["recall"], 2) for name in names), first_right]
   )
   groups = right["first_named_right_groups"] if right else {}
-  for group in ("by_strength", "by_kind"):
+  for group in ("by_strength", "by_kind") if whole else ():
     for key in own[group]:
       cells = [_share(point[name][group].get(key)) for name in names]
       rows.append([key, *cells, _share(groups.get(group, {}).get(key))])
@@ -109,11 +109,12 @@ def _point_lines(result: Mapping[str, Any]) -> list[str]:
   return lines
 
 
-def format_table(result: Mapping[str, Any]) -> str:
+def format_table(result: Mapping[str, Any], most: int | None = None) -> str:
   """Returns the table of an evaluation, machines by rising average precision, then mean and pooled.
 
   Args:
     result: the dict of `summary.evaluate_fleet`.
+    most: machines shown, the worst; the groups of true segments go with the others. None: all.
   """
   machines = result["machines"]
   thresholds = list(result["pooled"]["detector"]["at_threshold"])
@@ -134,12 +135,18 @@ def format_table(result: Mapping[str, Any]) -> str:
     value = machines[name]["detector"]["average_precision"]
     return value is None, value or 0.0
 
-  rows = [head] + [_row(name, machines[name], threshold) for name in sorted(machines, key=precision)]
+  worst_first = sorted(machines, key=precision)[:most]
+  num_more = len(machines) - len(worst_first)
+  rows = [head] + [_row(name, machines[name], threshold) for name in worst_first]
   mean, pooled = result["mean"], result["pooled"]
   if "detector" in mean:
     rows.append(_row(f"mean of {len(mean['machines'])}", mean, threshold))
   rows.append(_row(f"pooled, {len(pooled['machines'])}", pooled, threshold))
-  lines = [align(rows), ""]
+  lines = align(rows).splitlines()
+  if num_more:
+    told = f"and {num_more} more; evaluation.json has them all (--verbose prints them)"
+    lines.insert(1 + len(worst_first), told)
+  lines.append("")
   lines.append(
     "AP: average precision; recall: true segments with an alarm; FA: false-alarm events; delay: rows"
   )
@@ -152,4 +159,4 @@ def format_table(result: Mapping[str, Any]) -> str:
     lines.append(f"left out: {name}: {reason}")
   if pooled["left_out"]:
     lines.append(f"no positive POT threshold, not pooled: {', '.join(pooled['left_out'])}")
-  return "\n".join(lines + _floor_lines(result) + _point_lines(result))
+  return "\n".join(lines + _floor_lines(result) + _point_lines(result, whole=num_more == 0))

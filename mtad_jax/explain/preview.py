@@ -15,6 +15,7 @@ import numpy as np
 from mtad_jax.config import Config
 from mtad_jax.data.machine import Series
 from mtad_jax.data.preparation import apply_preparation
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.detect.calibration import MachineCalibration, Tried
 from mtad_jax.detect.events import CRITICAL, Event
 from mtad_jax.detect.score_machine import score_machines
@@ -49,13 +50,14 @@ def preview_group(
   calibrations: Mapping[str, MachineCalibration],
   tried: Mapping[str, Tried],
   config: Config,
+  track: Track = untracked,
 ) -> list[Preview]:
   """Returns what would have been raised on each machine of a group that has held-out rows.
 
   Args:
     params: stacked, [M, ...]. series: the raw training splits by machine. tried: of `calibrate_blocks`, whose rows
       are the held-out ones.
-    config: the settings to be tried.
+    config: the settings to be tried. track: watches the model's batches, then the machines.
   """
   lanes = [i for i, machine in enumerate(group.machines) if len(tried[machine.name].rows)]
   members = [group.machines[i] for i in lanes]
@@ -72,6 +74,7 @@ def preview_group(
     own,
     config,
     [None] * len(members),
+    track,
   )
   found = []
   for machine, split, calibration, scored in zip(members, splits, own, all_scored, strict=True):

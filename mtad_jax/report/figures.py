@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mtad_jax.report.downsample import kept_rows, runs_of
-from mtad_jax.report.inputs import Event, MachineScores
+from mtad_jax.report.event_file import Event
+from mtad_jax.report.inputs import MachineScores
 from mtad_jax.report.training_log import LossCurves
 from mtad_jax.train.metrics_file import RETIRED, ROLLED_BACK
 
@@ -18,6 +19,8 @@ POINTS_PER_MACHINE = 4000  # points of a score curve: four for every pixel of a 
 POINTS_PER_FLEET = 400_000  # over all machines; at 12 bytes and base64 about 6.4 MB
 MIN_POINTS = 300
 POINTS_PER_LOSS = 400
+ROWS_AROUND_EVENT = 40  # drawn without thinning on both sides of an event that has a card
+MOST_ROWS_OF_EVENT = 200  # a longer event is thinned like the rest
 
 
 def points_per_machine(num_machines: int) -> int:
@@ -39,7 +42,7 @@ def encode(values: np.ndarray) -> dict[str, str]:
 
 
 def score_figure(
-  scores: MachineScores, events: list[Event], best: float | None, num_points: int
+  scores: MachineScores, events: list[Event], best: float | None, num_points: int, whole: np.ndarray | None = None
 ) -> dict[str, Any]:
   """Returns the score chart of one machine, ready for JSON.
 
@@ -48,6 +51,7 @@ def score_figure(
     events: of the machine.
     best: the threshold with the best point-wise F1 (chosen with labels: an oracle), or None.
     num_points: about how many points the curve may have.
+    whole: positions that the curve keeps besides, or None.
 
   Returns:
     x, y: the curve, encoded; date: whether x are ms since 1970; thresholds {name: number or None}; moving:
@@ -61,6 +65,8 @@ def score_figure(
     drawn = scores.score / scores.threshold if moving else scores.score
   level = 1.0 if moving else (float(finite[0]) if len(finite) else None)
   rows = kept_rows(drawn, num_points, level)
+  if whole is not None:
+    rows = np.union1d(rows, whole)
   axis = scores.row.astype(np.float64) if scores.times is None else scores.times
   step = float(np.median(np.diff(axis))) if len(axis) > 1 else 1.0
   figure: dict[str, Any] = {
@@ -71,6 +77,7 @@ def score_figure(
       "initial": scores.initial,
       "pot": float(finite[0]) if len(finite) and not moving else None,
       "best": best,
+      "warning": _last(scores.warning),
     },
     "moving": moving,
     "labels": [] if scores.label is None else _spans(runs_of(scores.label), axis, step),
@@ -79,6 +86,12 @@ def score_figure(
   if moving:
     figure["line"] = encode(scores.threshold[rows].astype(np.float32))
   return figure
+
+
+def _last(values: np.ndarray | None) -> float | None:
+  """Returns the last number of an array [T] that has one."""
+  known = np.zeros(0) if values is None else values[~np.isnan(values)]
+  return float(known[-1]) if len(known) else None
 
 
 def _positions(event: Event, row: np.ndarray) -> tuple[int, int]:

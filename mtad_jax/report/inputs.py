@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mtad_jax.alerts.curves import ledger_curves
 from mtad_jax.config_choices import Detector
+from mtad_jax.detect.tables import COLD_START
+from mtad_jax.report.event_file import Event, read_events
+from mtad_jax.report.metric_rows import FILE as METRIC_SCORES
+from mtad_jax.report.parquet import read_columns
 from mtad_jax.report.training_log import LossCurves, read_losses
 from mtad_jax.roles.role_file import ROLE_MIXTURES, StoredRole, read_role_file
 
@@ -24,6 +27,7 @@ class MachineScores(NamedTuple):
   row: [T] int64. times: [T] float64, ms since 1970 (UTC), or None where the data have no timestamps.
   score, threshold: [T] float64, NaN where a row has none. initial: the tail's beginning, or None.
   is_anomaly, valid: [T] bool. label: [T] bool, or None where the data have none.
+  warning: [T] float64, the lower threshold of warnings, or None where the run has none.
   model: what scored it; empty in files of before that was written.
   """
 
@@ -36,31 +40,15 @@ class MachineScores(NamedTuple):
   valid: np.ndarray
   label: np.ndarray | None
   model: str = ""
-
-
-class Event(NamedTuple):
-  """One line of events.parquet; rows from 0, end exclusive; contributors sorted, largest first.
-
-  level: "critical" or "warning"; files of before there were levels hold critical events only.
-  """
-
-  event_id: str
-  machine: str
-  start_row: int
-  end_row: int
-  start: str
-  end: str
-  severity: float
-  peak: float
-  contributors: tuple[tuple[str, float], ...]
-  level: str
+  warning: np.ndarray | None = None
 
 
 class Work(NamedTuple):
   """Everything the page shows.
 
   notes: machine -> counts of its preparation. roles: of a run of role mixtures, in place of losses. ledger: see
-  `ledger_curves`, None where there is none. missing: part -> why it cannot be drawn.
+  `ledger_curves`, None where there is none. missing: part -> why it cannot be drawn. role_of: machine -> its role,
+  where known. metric_scores: the file of the metrics' scores, or None.
   """
 
   path: Path
@@ -75,6 +63,8 @@ class Work(NamedTuple):
   roles: list[StoredRole]
   ledger: dict[str, Any] | None
   missing: dict[str, str]
+  role_of: dict[str, str]
+  metric_scores: Path | None
 
   @property
   def is_role_mixture(self) -> bool:
@@ -83,7 +73,6 @@ class Work(NamedTuple):
 
 
 _SCORE_COLUMNS = ("machine", "row", "timestamp", "score", "threshold", "is_anomaly", "valid")
-_EVENT_COLUMNS = ("event_id", "machine", "start_row", "end_row", "severity", "peak", "contributors")
 
 
 def read_work(workdir: str, scores_dir: str = "") -> Work:
@@ -104,14 +93,14 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
     raise ValueError(f"{path}: there is no such work directory")
   scores_path = Path(scores_dir) if scores_dir else path
   missing: dict[str, str] = {}
-  machines = _read_scores(scores_path / "scores.parquet")
+  machines, cold = _read_scores(scores_path / "scores.parquet")
   config = _read_json(path / "config.json", "settings", "the settings are not known", missing) or {}
   roles, losses = _read_model(path, config, missing)
   fleet = _read_json(path / "fleet.json", "notes", "what was done to the data is not known", missing)
   return Work(
     path=path,
     machines=machines,
-    events=_read_events(scores_path / "events.parquet", missing),
+    events=read_events(scores_path / "events.parquet", missing),
     losses=losses,
     evaluation=_read_json(
       scores_path / "evaluation.json", "evaluation", "run scripts/evaluate.py first", missing
@@ -123,6 +112,8 @@ def read_work(workdir: str, scores_dir: str = "") -> Work:
     roles=roles,
     ledger=ledger_curves(path),
     missing=missing,
+    role_of=_roles_of(fleet) | cold,
+    metric_scores=_metric_scores(scores_path / METRIC_SCORES, missing),
   )
 
 
@@ -142,26 +133,16 @@ def _read_model(
   return [], {}
 
 
-def _read_table(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...] = ()) -> pa.Table:
-  """Returns the wanted columns, and the optional ones that the file has."""
-  try:
-    with pq.ParquetFile(path) as file:
-      present = file.schema_arrow.names
-      absent = [name for name in wanted if name not in present]
-      if not absent:
-        return file.read(columns=[name for name in (*wanted, *optional) if name in present])
-  except (pa.ArrowException, OSError) as error:
-    raise ValueError(f"{path}: not a readable Parquet file: {error}") from None
-  raise ValueError(f"{path}: column {absent[0]} is missing; it has {', '.join(present)}")
-
-
-def _read_scores(path: Path) -> dict[str, MachineScores]:
+def _read_scores(path: Path) -> tuple[dict[str, MachineScores], dict[str, str]]:
+  """Returns the scores by machine, and the roles of those that have no model of their own."""
   if not path.is_file():
     raise ValueError(f"{path}: there are no scores to report; run scripts/score.py first")
-  table = _read_table(path, _SCORE_COLUMNS, ("label", "threshold_initial", "model"))
+  table = read_columns(path, _SCORE_COLUMNS, ("label", "threshold_initial", "threshold_warning", "model"))
   columns = {name: _numbers(table, name) for name in ("row", "score", "threshold", "is_anomaly", "valid")}
   optional = {
-    name: _numbers(table, name) for name in ("label", "threshold_initial") if name in table.column_names
+    name: _numbers(table, name)
+    for name in ("label", "threshold_initial", "threshold_warning")
+    if name in table.column_names
   }
   models = table["model"].cast(pa.string()) if "model" in table.column_names else None
   times = _milliseconds(table["timestamp"])
@@ -170,6 +151,7 @@ def _read_scores(path: Path) -> dict[str, MachineScores]:
     initial = optional["threshold_initial"][index] if "threshold_initial" in optional else np.zeros(0)
     initial = initial[~np.isnan(initial)]
     label = optional["label"][index] if "label" in optional else np.array([np.nan])
+    warning = optional["threshold_warning"][index] if "threshold_warning" in optional else np.array([np.nan])
     machines[name] = MachineScores(
       row=columns["row"][index].astype(np.int64),
       times=None if np.isnan(times[index]).any() else times[index],
@@ -180,10 +162,32 @@ def _read_scores(path: Path) -> dict[str, MachineScores]:
       valid=columns["valid"][index] == 1,
       label=None if np.isnan(label).any() else label == 1,
       model="" if models is None else _text(models[int(index[0])].as_py()),
+      warning=None if np.isnan(warning).all() else warning,
     )
   if not machines:
     raise ValueError(f"{path}: no rows; there is nothing to report")
-  return machines
+  return machines, _cold_roles(path, table)
+
+
+def _cold_roles(path: Path, table: pa.Table) -> dict[str, str]:
+  """Returns the roles of machines that a mixture scored without rows of their own, from the file's metadata."""
+  found = (table.schema.metadata or {}).get(COLD_START.encode(), b"{}")
+  try:
+    return {name: str(about["role"]) for name, about in json.loads(found).items()}
+  except (ValueError, KeyError, TypeError):
+    raise ValueError(f"{path}: its metadata {COLD_START} do not give roles by machine; run score.py again") from None
+
+
+def _roles_of(fleet: dict[str, Any] | None) -> dict[str, str]:
+  machines = [machine for group in (fleet or {}).get("groups", []) for machine in group.get("machines", [])]
+  return {str(machine["name"]): str(machine["role"]) for machine in machines if machine.get("role")}
+
+
+def _metric_scores(path: Path, missing: dict[str, str]) -> Path | None:
+  if path.is_file():
+    return path
+  missing["metric_scores"] = f"There is no {path.name}: scripts/score.py writes it beside the scores."
+  return None
 
 
 def _rows_by_machine(column: pa.ChunkedArray, row: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -212,30 +216,6 @@ def _milliseconds(column: pa.ChunkedArray) -> np.ndarray:
   elif not (pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
     raise ValueError(f"scores.parquet: column timestamp is {column.type}; a timestamp is wanted")
   return column.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
-
-
-def _read_events(path: Path, missing: dict[str, str]) -> list[Event]:
-  if not path.is_file():
-    missing["events"] = f"There is no {path.name}: scripts/score.py writes it beside the scores."
-    return []
-  events = []
-  for line in _read_table(path, _EVENT_COLUMNS, ("start", "end", "level")).to_pylist():
-    pairs = [(str(item["metric"]), float(item["contribution"] or 0.0)) for item in line["contributors"] or []]
-    events.append(
-      Event(
-        event_id=str(line["event_id"]),
-        machine=str(line["machine"]),
-        start_row=int(line["start_row"]),
-        end_row=int(line["end_row"]),
-        start=_text(line.get("start")),
-        end=_text(line.get("end")),
-        severity=float("nan") if line["severity"] is None else float(line["severity"]),
-        peak=float("nan") if line["peak"] is None else float(line["peak"]),
-        contributors=tuple(sorted(pairs, key=lambda pair: -pair[1])),
-        level=_text(line.get("level")) or "critical",
-      )
-    )
-  return events
 
 
 def _text(value: Any) -> str:

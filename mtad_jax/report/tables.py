@@ -1,4 +1,5 @@
-"""Tables of the report as HTML. Every cell is text and is escaped here; no other module writes cells.
+"""Tables of the report as HTML. Every cell is text and is escaped here; no other module writes cells, but for the
+fleet's map, whose lines hold a picture (fleet_map.py).
 
 A name may come from anywhere (a file's name is a machine's name), so none reaches the page as markup.
 """

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.roles.mixture import LOG_TWO_PI, Array, Mixture
 from mtad_jax.roles.prior import DOWN, UP, MetricPrior
 
@@ -194,7 +195,11 @@ def _make_explain(explain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def explain_series(
-  scorers: Any, series: Sequence[np.ndarray], batch_rows: int, explain: Callable[..., Any] = explain_rows
+  scorers: Any,
+  series: Sequence[np.ndarray],
+  batch_rows: int,
+  explain: Callable[..., Any] = explain_rows,
+  track: Track = untracked,
 ) -> list[Any]:
   """Returns what the mixtures say of every row of every machine, in NumPy.
 
@@ -202,6 +207,7 @@ def explain_series(
     scorers: stacked, [M, ...]. series: M arrays [T_i, F], own scaled units.
     batch_rows: of a machine and dispatch; the batches' shape does not depend on the lengths.
     explain: of one machine's scorer and rows, a NamedTuple of arrays of which each has the rows first.
+    track: watches the batches.
   """
   longest = max(len(x) for x in series)
   num_batches = max(1, -(-longest // batch_rows))
@@ -213,7 +219,7 @@ def explain_series(
     on_device = jax.tree.map(jnp.asarray, scorers)
     batches = [
       jax.tree.map(np.asarray, compiled(on_device, jnp.asarray(values[:, first : first + batch_rows])))
-      for first in range(0, values.shape[1], batch_rows)
+      for first in track(range(0, values.shape[1], batch_rows), "running the model")
     ]
   kind = type(batches[0])
   whole = kind(*[np.concatenate(parts, axis=1) for parts in zip(*batches, strict=True)])

@@ -15,6 +15,7 @@ from scipy.cluster.vq import kmeans2
 
 from mtad_jax.config import RolesConfig
 from mtad_jax.config_choices import Covariance
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.roles.mixture import (
   Mixture,
   Prior,
@@ -238,7 +239,12 @@ def _finish(
 
 
 def fit_roles(
-  names: list[str], members: list[np.ndarray], floors: list[np.ndarray], settings: RolesConfig, seed: int
+  names: list[str],
+  members: list[np.ndarray],
+  floors: list[np.ndarray],
+  settings: RolesConfig,
+  seed: int,
+  track: Track = untracked,
 ) -> list[Fitted]:
   """Returns each role's mixture.
 
@@ -247,6 +253,7 @@ def fit_roles(
     members: R arrays [N_r, F] float64, scaled, no NaN.
     floors: R arrays [F], the deviations that no component's metric falls below.
     seed: of the starts and of the order of batches.
+    track: watches the numbers of components tried, then the chosen ones that climb on all rows.
 
   Raises:
     ValueError: a role has fewer different rows than the fewest components tried, by name.
@@ -261,7 +268,7 @@ def fit_roles(
           f" config.roles.components tries, {min(settings.components)}"
         )
     tried: list[dict[int, tuple[float, Mixture]]] = [{} for _ in members]
-    for num_components in settings.components:
+    for num_components in track(settings.components, "components"):
       lanes = [lane for lane, number in enumerate(num_different) if number >= num_components]
       if not lanes:
         continue
@@ -270,7 +277,7 @@ def fit_roles(
         tried[lane][num_components] = entry
     chosen = [min(entries, key=lambda k: entries[k][0]) for entries in tried]
     fitted: dict[int, Fitted] = {}
-    for num_components in sorted(set(chosen)):
+    for num_components in track(sorted(set(chosen)), "all rows"):
       lanes = [lane for lane, number in enumerate(chosen) if number == num_components]
       priors = [_prior(members[i], floors[i], num_components, settings) for i in lanes]
       starts = [tried[i][num_components][1] for i in lanes]

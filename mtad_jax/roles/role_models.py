@@ -14,6 +14,7 @@ from etils import epath
 from mtad_jax.config import Config
 from mtad_jax.data.fleet import Group, PreparedMachine, part_rows
 from mtad_jax.data.scaling import TINY_MAGNITUDE, Scaler
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.roles.attribution import Scorer, make_scorer
 from mtad_jax.roles.fit import Fitted, fit_roles
 from mtad_jax.roles.mixture import Mixture
@@ -87,11 +88,14 @@ def _fit_rows(machine: PreparedMachine, role: Scaler, config: Config) -> np.ndar
   return machine.train.values[rows].astype(np.float64) * factor[None, :] + shift[None, :]
 
 
-def train_roles(groups: Sequence[Group], config: Config) -> list[RoleModel]:
+def train_roles(groups: Sequence[Group], config: Config, track: Track = untracked) -> list[RoleModel]:
   """Returns the mixture of every role of every group; blocks of a group count as groups of their own.
 
   What experts know has no part in the fit: `make_scorer` adds it, so that it can be changed, or taken back, without
   fitting again.
+
+  Args:
+    track: watches the fit.
 
   Raises:
     ValueError: a role whose rows no number of components fits, by name.
@@ -107,7 +111,8 @@ def train_roles(groups: Sequence[Group], config: Config) -> list[RoleModel]:
       scaler = join_scalers([m.preparation.scaler for m in members], config.data.scale_floor)
       scalers.append(scaler)
       rows.append(np.concatenate([_fit_rows(m, scaler, config) for m in members]))
-    fitted: list[Fitted] = fit_roles(list(by_role), rows, floors, config.roles, config.train.random_seed)
+    seed = config.train.random_seed
+    fitted: list[Fitted] = fit_roles(list(by_role), rows, floors, config.roles, seed, track)
     for role, scaler, floor, found in zip(by_role, scalers, floors, fitted, strict=True):
       names = tuple(machine.name for machine in by_role[role])
       models.append(RoleModel(number, role, names, scaler, found.mixture, floor, found.bic, found.num_rows))

@@ -24,6 +24,7 @@ from mtad_jax.data.fleet import (
 )
 from mtad_jax.data.load import list_machines, load_machines
 from mtad_jax.data.preparation import PreparedSplit
+from mtad_jax.data.track import Track, untracked
 from mtad_jax.train.fleet_file import describe_fleet, describe_machine, read_machine
 from mtad_jax.train.mesh import held_machines, make_mesh
 from mtad_jax.train.processes import gather
@@ -50,28 +51,32 @@ def _without_rows(entry: dict[str, Any]) -> PreparedMachine:
 
 
 def _read(
-  names: Sequence[str], config: Config, data_dir: str | None, source: str | None
+  names: Sequence[str], config: Config, data_dir: str | None, source: str | None, track: Track
 ) -> dict[str, PreparedMachine]:
   if not names:
     return {}  # no name would mean all of them
   data = dataclasses.replace(config.data, machines=tuple(names))
-  machines = load_machines(data, data_dir=data_dir, source=source)
-  return {machine.name: prepare_machine(machine, config) for machine in machines}
+  machines = load_machines(data, data_dir=data_dir, source=source, track=track)
+  return {machine.name: prepare_machine(machine, config) for machine in track(machines, "preparing")}
 
 
 def read_share(
-  config: Config, *, data_dir: str | None, source: str | None
+  config: Config, *, data_dir: str | None, source: str | None, track: Track = untracked
 ) -> tuple[list[Group], dict[str, Any]]:
   """Returns (the prepared groups, fleet.json's content).
 
   Which machines are this process's follows from their metrics, which are known only when all have been read. So each
   process first reads those that are its own if all are alike; where they are not, some are read again elsewhere.
 
+  Args:
+    track: watches the reading and preparing.
+
   Raises:
     ValueError: whatever is wrong with the data, in every process alike.
   """
   if jax.process_count() == 1:
-    groups = prepare_groups(load_machines(config.data, data_dir=data_dir, source=source), config)
+    machines = load_machines(config.data, data_dir=data_dir, source=source, track=track)
+    groups = prepare_groups(machines, config, track)
     return groups, describe_fleet(groups)
   names: list[str] = gather(lambda: list_machines(config.data, data_dir=data_dir, source=source))[0]
   if not names:
@@ -83,7 +88,7 @@ def read_share(
   held: dict[str, PreparedMachine] = {}
 
   def read_own() -> dict[str, Any]:
-    held.update(_read(own, config, data_dir, source))
+    held.update(_read(own, config, data_dir, source, track))
     return {name: [describe_machine(m), training_size(m, config)] for name, m in held.items()}
 
   facts: dict[str, Any] = {}
@@ -96,7 +101,8 @@ def read_share(
   }
 
   def read_missing() -> None:
-    held.update(_read([name for name in names if name in wanted - set(held)], config, data_dir, source))
+    missing = [name for name in names if name in wanted - set(held)]
+    held.update(_read(missing, config, data_dir, source, track))
 
   gather(read_missing)
   mine = strangers | {name: machine for name, machine in held.items() if name in wanted}

@@ -1,50 +1,55 @@
 """One machine's scored rows into the tables: scores, events, metrics' scores near events, causes of true segments."""
 
-from typing import NamedTuple
-
+import jax
 import numpy as np
 
-from mtad_jax.config import DetectConfig
-from mtad_jax.data.machine import Machine
-from mtad_jax.data.preparation import PreparedSplit
-from mtad_jax.detect.calibration import MachineCalibration
+from mtad_jax.config import Config
 from mtad_jax.detect.events import Event
-from mtad_jax.detect.score_machine import ScoredRows
+from mtad_jax.detect.feature_attention import attention_shares
+from mtad_jax.detect.score_machine import with_context
+from mtad_jax.detect.score_run import Judged
 from mtad_jax.detect.tables import TableWriter
 from mtad_jax.evaluate.segments import segments_of
+from mtad_jax.explain.attention_change import Changes, attention_changes
 from mtad_jax.explain.event_list import list_events, near_events, rank_segments
 from mtad_jax.roles.attribution import Scorer
 from mtad_jax.roles.cause_set import find_cause_set
 
 
-class Judged(NamedTuple):
-  """One machine scored: its rows, what they were scored with, and by which of `tables.MODELS`.
-
-  split: the rows as the model read them. scorer: its role's mixture; None where a network scored it.
-  """
-
-  machine: Machine
-  scored: ScoredRows
-  calibration: MachineCalibration
-  model: str
-  split: PreparedSplit
-  scorer: Scorer | None
-
-
-def _cause_set(judged: Judged, event: Event, metrics: tuple[str, ...]) -> list[str] | None:
-  """Returns the fewest metrics that make an event's strongest row unusual under its role's mixture; None without."""
-  if judged.scorer is None:
-    return None
+def _strongest_slot(judged: Judged, event: Event) -> int:
+  """Returns the row of the split in which an event's metrics score most together."""
   strength = np.nansum(judged.scored.metric_scores[event.start_row : event.end_row], axis=1)
-  slot = judged.split.row_to_grid[event.start_row + int(np.argmax(strength))]
-  return [metrics[i] for i in find_cause_set(judged.scorer, judged.split.values[slot])]
+  return int(judged.split.row_to_grid[event.start_row + int(np.argmax(strength))])
+
+
+def find_causes(judged: Judged, event: Event, metrics: tuple[str, ...]) -> list[str] | None:
+  """Returns the fewest metrics that make an event's strongest row unusual under its role's mixture; None without."""
+  if not isinstance(judged.params, Scorer):
+    return None
+  return [metrics[i] for i in find_cause_set(judged.params, judged.split.values[_strongest_slot(judged, event)])]
+
+
+def find_attention_changes(
+  judged: Judged, events: list[Event], num_targets: int, config: Config
+) -> list[Changes] | None:
+  """Returns how far the attention is from its usual in each event's strongest row; None of a model without any."""
+  usual = judged.calibration.attention
+  if usual is None:
+    return None
+  values = with_context(judged.split, judged.context, config.model.window_size)
+  num_before = len(values) - len(judged.split.values)
+  rows = np.array([num_before + _strongest_slot(judged, event) for event in events])
+  stacked = jax.tree.map(lambda leaf: leaf[None], judged.params)
+  return attention_changes(
+    attention_shares(stacked, [values], [rows], config, num_targets)[0], usual, judged.inputs
+  )
 
 
 def write_machine(
   writers: dict[str, TableWriter],
   judged: Judged,
   metrics: tuple[str, ...],
-  settings: DetectConfig,
+  config: Config,
   *,
   all_rows: bool,
 ) -> list[Event]:
@@ -73,15 +78,20 @@ def write_machine(
       **({} if warning is None else {"threshold_warning": np.full(num_rows, warning.threshold)}),
     }
   )
-  events = list_events(machine.name, scored, calibration, metrics, times, settings)
+  events = list_events(machine.name, scored, calibration, metrics, times, config.detect)
   if events:
     columns = {name: [getattr(event, name) for event in events] for name in events[0]._fields}
     columns["contributors"] = [
       [{"metric": metric, "contribution": share} for metric, share in event.contributors] for event in events
     ]
-    columns["cause_set"] = [_cause_set(judged, event, metrics) for event in events]
+    columns["cause_set"] = [find_causes(judged, event, metrics) for event in events]
+    changes = find_attention_changes(judged, events, len(metrics), config)
+    if changes is not None:
+      columns["attention_change"] = [
+        [{"metric": metric, "change": change} for metric, change in own] for own in changes
+      ]
     writers["events"].write({**columns, "model": [model] * len(events)})
-  near = near_events(events, num_rows, settings.event_margin_rows)
+  near = near_events(events, num_rows, config.detect.event_margin_rows)
   rows = np.flatnonzero((near & scored.valid) if not all_rows else np.ones(num_rows, bool))
   fields = ("forecast", "reconstruction", "expected_low", "expected_high", "actual")
   writers["metric_scores"].write(
