@@ -39,7 +39,7 @@ echo "pytest, two processes, one file at a time each"
 
 adapters="${VENV:-.venv}-adapters"
 echo "the adapters under other projects' checkers, in $adapters"
-VENV="$adapters" bash scripts/setup.sh test,sklearn,pyod,aeon,sktime,tsbad,polars
+VENV="$adapters" bash scripts/setup.sh test,sklearn,pyod,aeon,sktime,tsbad
 # its own requirements pin versions that do not go with ours; the extra tsbad has what its runner imports
 "$adapters/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "TSB-AD>=1.5,<2"
 "$adapters/bin/python" -m pytest -q -m slow tests/test_adapters.py
