@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import reference
 import tiny
-from score_tables import Judged, write_machine
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import Attention
@@ -28,8 +27,10 @@ from mtad_jax.detect.feature_attention import (
 )
 from mtad_jax.detect.row_outputs import make_forward
 from mtad_jax.detect.score_machine import score_machines, with_context
+from mtad_jax.detect.score_run import Judged
 from mtad_jax.detect.tables import NETWORK, open_tables
 from mtad_jax.explain.attention_change import MOST_CHANGED, SMALLEST_DEVIATION, attention_changes
+from mtad_jax.library.score_tables import write_machine
 from mtad_jax.model.network import init_params
 from mtad_jax.train.mesh import make_mesh
 
