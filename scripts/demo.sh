@@ -18,7 +18,7 @@ if [[ -e "$run" ]]; then
   rm -rf "$run"
 fi
 
-bash scripts/setup.sh
+bash scripts/setup.sh baselines  # all floors
 mkdir -p "$run"
 touch "$run/.mtad_demo"
 run="$(cd "$run" && pwd)"

@@ -15,7 +15,7 @@ from mtad_jax.data.machine import Interpretation, Machine, Series
 from mtad_jax.evaluate import baselines
 from mtad_jax.evaluate.figures import flag_as_many, mean_of
 from mtad_jax.evaluate.floors import FLOORS
-from mtad_jax.evaluate.inputs import read_scores, rows_per_day, scored_machines
+from mtad_jax.evaluate.inputs import ScoreTable, common_scores, read_scores, rows_per_day, scored_machines
 from mtad_jax.evaluate.metrics import average_precision
 from mtad_jax.evaluate.scored import ScoredMachine
 from mtad_jax.evaluate.summary import evaluate_fleet, to_json
@@ -404,7 +404,7 @@ def test_command(workdir: Path) -> None:
   assert result["floors_left_out"] == {}
   assert result["root_cause"] is None
   assert "causes not evaluated: no segments.parquet" in done.stdout
-  assert "score gamma left out: not in every valid row of one" in done.stdout
+  assert "left out" not in done.stdout
   assert [path.name for path in workdir.glob("*evaluation*")] == ["evaluation.json"]
 
 
@@ -441,3 +441,13 @@ def test_reading_thresholds_that_change(tmp_path: Path, raw: list[Machine]) -> N
   tables = read_scores(write_scores(tmp_path, raw, threshold=own + [7.0] * 120))
   np.testing.assert_array_equal(tables["one"].thresholds["pot"], own)
   assert tables["three"].thresholds == {"pot": 7.0, "initial": 5.0}
+
+
+def test_a_score_that_no_row_has_is_no_score_of_the_run() -> None:
+  score, none = np.array([1.0, np.nan, 2.0]), np.full(3, np.nan)
+
+  def table(**others: np.ndarray) -> ScoreTable:
+    return ScoreTable(score, {"pot": np.full(3, 3.0)}, others, None, None)
+
+  tables = {"one": table(raw=score, gamma=none, density=none), "two": table(raw=score, gamma=score, density=none)}
+  assert common_scores(tables) == (["raw"], {"gamma": "not in every valid row of one"})

@@ -150,9 +150,14 @@ def read_scores(path: epath.Path) -> dict[str, ScoreTable]:
 
 
 def common_scores(tables: Mapping[str, ScoreTable]) -> tuple[list[str], dict[str, str]]:
-  """Returns the other scores that every machine has in every valid row, and why others are left out."""
+  """Returns the other scores that every machine has in every valid row, and why others are left out.
+
+  A score that no row has, of a rule that this kind of model does not know, is neither.
+  """
   kept, left_out = [], {}
-  names = dict.fromkeys(name for table in tables.values() for name in table.other_scores)
+  names = dict.fromkeys(
+    name for table in tables.values() for name, values in table.other_scores.items() if not np.isnan(values).all()
+  )
   for name in names:
     lacking = [
       machine
