@@ -6,6 +6,7 @@ import pytest
 from fleets import ROOT, TINY, refused, run_here, succeeded
 
 
+@pytest.mark.slow
 def test_both_measures_are_told_as_json_and_as_a_table() -> None:
   done = succeeded(
     run_here("benchmark.py", *TINY, "--machines=2", "--metrics=3", "--repeats=3", "--seconds=0.1")
@@ -51,6 +52,7 @@ def test_flags_that_cannot_be_are_refused_by_name(flag: str, told: str) -> None:
   refused(run_here("benchmark.py", *TINY, "--measure=speed", flag), 2, told)
 
 
+@pytest.mark.slow
 def test_fleets_of_different_sizes_share_a_total_batch() -> None:
   few = (*TINY, "--measure=sizes", "--metrics=3", "--repeats=2", "--seconds=0.05")
   done = succeeded(run_here("benchmark.py", *few, "--machines=1,4", "--total_batch=8"))

@@ -110,6 +110,7 @@ def test_a_machine_exported_alone_keeps_its_own_beginning() -> None:
   assert _own_config(config, "machine-1", 2).data.train_from == ("machine-1:5", "2")
 
 
+@pytest.mark.slow
 def test_the_flag_is_told_kept_and_part_of_the_run(tmp_path: Path) -> None:
   fleet = fleets.write_fleet(tmp_path / "fleet", ("web-1",))
   arguments = (*TINY, "--config.train.num_train_steps=2", f"--source={fleet}", f"--workdir={tmp_path / 'run'}")
