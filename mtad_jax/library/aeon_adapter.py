@@ -13,7 +13,7 @@ from aeon.anomaly_detection.series.base import BaseSeriesAnomalyDetector
 
 from mtad_jax.library.base import BaseDetector
 from mtad_jax.library.detectors import MTADGAT
-from mtad_jax.library.fresh import fresh
+from mtad_jax.library.fresh import fresh, small_network
 
 
 class MTADGATAnomalyDetector(BaseSeriesAnomalyDetector):
@@ -52,10 +52,4 @@ class MTADGATAnomalyDetector(BaseSeriesAnomalyDetector):
   @classmethod
   def _get_test_params(cls, parameter_set: str = "default") -> dict[str, Any]:
     """Returns arguments for aeon's checks: a network that fits in seconds."""
-    return {"detector": MTADGAT(window_size=4, window_budget=640, settings=TINY)}
-
-
-TINY = {  # the sizes of a network for checks of the protocol alone
-  "model": {"hidden_size": 4, "forecast_size": 4, "decoder_size": 4, "latent_size": 2, "kernel_size": 3},
-  "train": {"batch_size": 16},
-}
+    return {"detector": small_network()}

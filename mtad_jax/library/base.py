@@ -3,6 +3,7 @@
 One series or a fleet: a fleet, {machine: series}, gives dicts of the same names back.
 """
 
+import abc
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from mtad_jax.roles.prior import read_text
 _LEARNT = ("decision_scores_", "threshold_", "labels_", "n_features_in_", "feature_names_in_", "valid_")
 
 
-class BaseDetector:
+class BaseDetector(abc.ABC):
   """A detector in scikit-learn's manner; `MTADGAT` and `RoleMixture` are its kinds.
 
   After `fit`, of one series (of a fleet, dicts by machine):
@@ -54,8 +55,9 @@ class BaseDetector:
   # settings
 
   @classmethod
+  @abc.abstractmethod
   def _preset(cls, size: str) -> dict[str, Any]:
-    raise NotImplementedError
+    """Returns the settings tree that the arguments are put over."""
 
   @classmethod
   def _defaults(cls) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""A detector that an adapter was given, unfitted and of its own, so that the one given stays as it is."""
+"""Unfitted detectors for the adapters: like the one that was given, which stays as it is, or small, for checks."""
 
 from mtad_jax.library.base import BaseDetector
+from mtad_jax.library.detectors import MTADGAT
 
 
 def fresh(detector: BaseDetector | None, kind: type[BaseDetector]) -> BaseDetector:
@@ -14,3 +15,9 @@ def fresh(detector: BaseDetector | None, kind: type[BaseDetector]) -> BaseDetect
   if not isinstance(detector, BaseDetector):
     raise ValueError(f"detector: {detector!r} is not allowed; an MTADGAT or a RoleMixture is wanted")
   return type(detector)(**detector.get_params())
+
+
+def small_network() -> MTADGAT:
+  """Returns an unfitted network that fits in seconds: for other projects' checks of their protocol, not for use."""
+  sizes = {"hidden_size": 4, "forecast_size": 4, "decoder_size": 4, "latent_size": 2, "kernel_size": 3}
+  return MTADGAT(window_size=4, window_budget=640, settings={"model": sizes, "train": {"batch_size": 16}})

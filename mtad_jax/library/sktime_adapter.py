@@ -14,8 +14,8 @@ import pandas as pd
 from sktime.detection.base import BaseDetector as SktimeDetector
 
 from mtad_jax.library.base import BaseDetector
-from mtad_jax.library.detectors import MTADGAT
-from mtad_jax.library.fresh import fresh
+from mtad_jax.library.detectors import MTADGAT, RoleMixture
+from mtad_jax.library.fresh import fresh, small_network
 
 
 class MTADGATDetector(SktimeDetector):
@@ -75,11 +75,4 @@ class MTADGATDetector(SktimeDetector):
   @classmethod
   def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
     """Returns arguments for sktime's checks: a network that fits in seconds, and a mixture."""
-    from mtad_jax.library.detectors import RoleMixture
-
-    tiny = {
-      "model": {"hidden_size": 4, "forecast_size": 4, "decoder_size": 4, "latent_size": 2, "kernel_size": 3},
-      "train": {"batch_size": 16},
-    }
-    network = MTADGAT(window_size=4, window_budget=640, settings=tiny)
-    return [{"detector": network}, {"detector": RoleMixture(components=1)}]
+    return [{"detector": small_network()}, {"detector": RoleMixture(components=1)}]
