@@ -11,25 +11,28 @@ import tiny
 
 from mtad_jax.config_choices import Attention
 from mtad_jax.data.fleet import training_arrays
-from mtad_jax.model import attention, gru
+from mtad_jax.model import attention, gru, recurrence
 from mtad_jax.model.pair_logits import MOST_TERMS, pair_logits
-from mtad_jax.model.recurrence import all_states, last_state
+from mtad_jax.model.recurrence import Weights, all_states, last_state
 from mtad_jax.train import fleet_step
 from mtad_jax.train.fleet_step import make_programs, place
 
 
-def plain_states(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
-  """The recurrence as a scan over rows [B, 3H], for automatic differentiation; as `all_states`."""
-  size = weight.shape[0]
+def plain_states(inputs: jax.Array, weights: Weights) -> jax.Array:
+  """The recurrence as a scan over rows [B, D], for automatic differentiation; as `all_states`."""
+  size = weights.recurrent.shape[0]
 
   def step(state: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array]:
-    products = state @ weight
-    reset, update = jnp.split(jax.nn.sigmoid((row + products)[:, : 2 * size]), 2, axis=1)
-    new = jnp.tanh(row[:, 2 * size :] + reset * (products[:, 2 * size :] + bias[None, :]))
+    of_row = row @ weights.kernel + weights.bias[None, :]
+    products = state @ weights.recurrent
+    reset, update = jnp.split(jax.nn.sigmoid((of_row + products)[:, : 2 * size]), 2, axis=1)
+    new = jnp.tanh(
+      of_row[:, 2 * size :] + reset * (products[:, 2 * size :] + weights.candidate_bias[None, :])
+    )
     state = (1 - update) * new + update * state
     return state, state
 
-  rows = jnp.transpose(inputs, (1, 2, 0))  # [W, B, 3H]
+  rows = jnp.swapaxes(inputs, 1, 2)  # [W, B, D]
   states = jax.lax.scan(step, jnp.zeros((rows.shape[1], size), rows.dtype), rows)[1]
   return jnp.swapaxes(states, 1, 2)
 
@@ -64,12 +67,24 @@ def draw(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
   return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (2, 1, 5), (13, 6, 7)], ids=str)
-def test_the_recurrence_and_its_gradient(shape: tuple[int, int, int]) -> None:
-  rows, batch, size = shape
-  arguments = draw(1, (3 * size, rows, batch), (size, 3 * size), (size,))
-  assert_alike(value_and_gradients(all_states, *arguments), value_and_gradients(plain_states, *arguments))
-  np.testing.assert_allclose(last_state(*arguments), all_states(*arguments)[-1], atol=1e-6)
+def as_elsewhere(part: Callable[..., Any], *arguments: Any) -> Any:
+  """Runs here what other platforms than a CPU would."""
+  return part(*arguments, hoisted=True)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["on a CPU", "elsewhere"])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 2, 4), (2, 1, 6, 5), (13, 6, 3, 7)], ids=str)
+def test_the_recurrence_and_its_gradient(
+  shape: tuple[int, int, int, int], elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  if elsewhere:
+    monkeypatch.setattr(recurrence, "_by_platform", as_elsewhere)
+  rows, batch, width, size = shape
+  inputs, *weights = draw(1, (rows, width, batch), (width, 3 * size), (3 * size,), (size, 3 * size), (size,))
+  arguments = inputs, Weights(*weights)
+  found = value_and_gradients(all_states, *arguments)
+  assert_alike(found, value_and_gradients(plain_states, *arguments))
+  np.testing.assert_allclose(last_state(*arguments), found[0][-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("num_nodes", [1, 5, MOST_TERMS, 2 * MOST_TERMS + 1])
@@ -85,12 +100,14 @@ def test_the_pairs_logits_and_their_gradients(num_nodes: int, width: int) -> Non
 
 def test_mapped_over_machines_each_is_its_own() -> None:
   left, right, weight = draw(3, (4, 2, 6, 5), (4, 2, 6, 5), (4, 6))
-  inputs, recurrent, bias = draw(4, (4, 12, 3, 2), (4, 4, 12), (4, 4))
+  inputs, *weights = draw(4, (4, 3, 5, 2), (4, 5, 12), (4, 12), (4, 4, 12), (4, 4))
   whole = jax.vmap(lambda *x: pair_logits(*x, 0.2))(left, right, weight)
-  states = jax.vmap(all_states)(inputs, recurrent, bias)
+  states = jax.vmap(all_states)(inputs, Weights(*weights))
   for lane in range(4):
-    np.testing.assert_allclose(whole[lane], pair_logits(left[lane], right[lane], weight[lane], 0.2), atol=1e-5)
-    alone = all_states(inputs[lane], recurrent[lane], bias[lane])
+    np.testing.assert_allclose(
+      whole[lane], pair_logits(left[lane], right[lane], weight[lane], 0.2), atol=1e-5
+    )
+    alone = all_states(inputs[lane], Weights(*(array[lane] for array in weights)))
     np.testing.assert_allclose(states[lane], alone, atol=1e-6)
 
 

@@ -2,7 +2,6 @@
 
 r_t = sigmoid(W_r x_t + U_r h + b_r), u_t = sigmoid(W_u x_t + U_u h + b_u),
 n_t = tanh(W_n x_t + b_n + r_t * (U_n h + c)), h_t = (1 - u_t) n_t + u_t h, h_0 = 0.
-The input products of all rows are formed outside the loop over time, the batch as the last axis.
 """
 
 import flax.linen as nn
@@ -10,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtad_jax.model.recurrence import all_states, last_state
+from mtad_jax.model.recurrence import Weights, all_states, last_state
 
 
 def _batch_last(array: jax.Array) -> jax.Array:
-  """Returns [B, W, D] as [D, W, B], copied, so that the products after it work on whole arrays."""
-  return lax.optimization_barrier(jnp.transpose(array, (2, 1, 0)))
+  """Returns [B, W, D] as [W, D, B], copied, so that the products after it work on whole arrays."""
+  return lax.optimization_barrier(jnp.transpose(array, (1, 2, 0)))
 
 
 def _batch_first(array: jax.Array) -> jax.Array:
@@ -24,16 +23,15 @@ def _batch_first(array: jax.Array) -> jax.Array:
 
 
 class _Input(nn.Module):
-  """The inputs' share of the gates, of inputs [D, W, B]: [3H, W, B]."""
+  """The inputs' weights: kernel [D, 3H] and bias [3H]."""
 
   hidden_size: int
 
   @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    size, (num_inputs, *rest) = 3 * self.hidden_size, inputs.shape
+  def __call__(self, num_inputs: int) -> tuple[jax.Array, jax.Array]:
+    size = 3 * self.hidden_size
     kernel = self.param("kernel", nn.initializers.lecun_normal(), (num_inputs, size))
-    bias = self.param("bias", nn.initializers.zeros, (size,))
-    return (kernel.T @ inputs.reshape(num_inputs, -1) + bias[:, None]).reshape(size, *rest)
+    return kernel, self.param("bias", nn.initializers.zeros, (size,))
 
 
 class GRU(nn.Module):
@@ -45,9 +43,10 @@ class GRU(nn.Module):
   def __call__(self, inputs: jax.Array, last_only: bool) -> jax.Array:
     """Returns the states [B, W, H] of inputs [B, W, D], or the last one alone [B, H], as scoring needs it."""
     size = self.hidden_size
-    products = _Input(size, name="input")(_batch_last(inputs))
+    kernel, bias = _Input(size, name="input")(inputs.shape[-1])
     recurrent = self.param("recurrent", nn.initializers.orthogonal(), (size, 3 * size))
     candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (size,))
+    weights = Weights(kernel, bias, recurrent, candidate_bias)
     if last_only:
-      return last_state(products, recurrent, candidate_bias).T
-    return _batch_first(all_states(products, recurrent, candidate_bias))
+      return last_state(_batch_last(inputs), weights).T
+    return _batch_first(all_states(_batch_last(inputs), weights))

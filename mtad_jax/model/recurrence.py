@@ -1,19 +1,36 @@
 """The recurrence of a gated recurrent unit over time, with a gradient written by hand.
 
-In: the products of the inputs. Out: the states. Arrays are [W, H, B] inside the loops, time first and the batch
+In: a window's rows, and the weights. Out: the states. Arrays are [W, ., B] inside the loops, time first and the batch
 last, and reset, update and candidate are arrays of their own: on a CPU XLA works on whole arrays of one shape with
-vector instructions, on slices of a joined one value by value, which took twice the time. The loops write into
-preallocated arrays by index, so that a mapped machine axis stays a batched product; the backward loop carries the
-state's gradient alone and keeps the gates' gradients, of which the weights' gradient is one product over all
-rows after the loop. Left to automatic differentiation, every row adds a product of its own to the weights'
-gradient, and the stacked gates are copied.
+vector instructions, on slices of a joined one value by value. The loops write into preallocated arrays by index, so
+that a mapped machine axis stays a batched product.
+
+Which products stand inside the loop is chosen by platform. A CPU forms all of a row's there, those of the inputs and
+of the weights' gradient too: they find their operands in the caches, where arrays of all rows' gates (46 MB at batch
+256, window 100, hidden 150) go through memory several times and cost more than the products. Elsewhere they are
+formed for all rows at once, as products too small to fill the device are what a loop cannot afford.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+
+class Weights(NamedTuple):
+  """Gates stand in the order reset, update, candidate.
+
+  kernel: [D, 3H], of the inputs. bias: [3H]. recurrent: [H, 3H], of the state. candidate_bias: [H], of the
+  candidate, inside the reset gate's product.
+  """
+
+  kernel: jax.Array
+  bias: jax.Array
+  recurrent: jax.Array
+  candidate_bias: jax.Array
 
 
 class _Gates(NamedTuple):
@@ -32,15 +49,38 @@ class _Row(NamedTuple):
   candidate: jax.Array
   recurrent: jax.Array
 
+  def inputs_share(self) -> _Gates:
+    """Returns what stands beside the inputs' products."""
+    return _Gates(self.reset, self.update, self.candidate)
 
-def _swap_outer(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Returns [X, Y, B] arrays as [Y, X, B], copied at once: copies XLA makes inside a loop cost more."""
-  return lax.optimization_barrier(tuple(jnp.swapaxes(x, 0, 1) for x in arrays))
+  def state_share(self) -> _Gates:
+    """Returns what stands beside the state's products."""
+    return _Gates(self.reset, self.update, self.recurrent)
 
 
-def _rows(inputs: jax.Array) -> _Gates:
-  """Returns [3H, W, B] as three of [W, H, B]."""
-  return _Gates(*_swap_outer(*jnp.split(inputs, 3)))
+def _by_platform(part: Callable[..., Any], *arguments: Any) -> Any:
+  return lax.platform_dependent(
+    *arguments, cpu=partial(part, hoisted=False), default=partial(part, hoisted=True)
+  )
+
+
+def _per_gate(weight: jax.Array) -> _Gates:
+  """Returns [D, 3H] as three of [H, D]."""
+  return _Gates(*(cut.T for cut in jnp.split(weight, 3, axis=1)))
+
+
+def _at(arrays: Any, t: jax.Array | int) -> Any:
+  return jax.tree.map(lambda array: array[t], arrays)
+
+
+def _put(arrays: Any, t: jax.Array, values: Any) -> Any:
+  return jax.tree.map(lambda array, value: array.at[t].set(value), arrays, values)
+
+
+def _input_products(inputs: jax.Array, weights: Weights) -> _Gates:
+  """Returns what the gates take from inputs [..., D, B], biases included: [..., H, B] each."""
+  biases = jnp.split(weights.bias.reshape((1,) * (inputs.ndim - 2) + (-1, 1)), 3, axis=-2)
+  return _Gates(*(w @ inputs + bias for w, bias in zip(_per_gate(weights.kernel), biases, strict=True)))
 
 
 def _step(state: jax.Array, inputs: _Gates, weights: _Gates, bias: jax.Array) -> tuple[jax.Array, _Row]:
@@ -52,84 +92,137 @@ def _step(state: jax.Array, inputs: _Gates, weights: _Gates, bias: jax.Array) ->
   return (1 - update) * new + update * state, _Row(reset, update, new, recurrent)
 
 
-def _row(gates: _Gates, t: jax.Array) -> _Gates:
-  return _Gates(*(array[t] for array in gates))
+def _rows(inputs: jax.Array, weights: Weights, hoisted: bool) -> Callable[..., tuple[jax.Array, _Row]]:
+  """Returns a function of (row's index, state) that steps over that row of inputs [W, D, B]."""
+  products = _input_products(inputs, weights) if hoisted else None
+  recurrent = _per_gate(weights.recurrent)
+
+  def step(t: jax.Array, state: jax.Array) -> tuple[jax.Array, _Row]:
+    of_inputs = _at(products, t) if hoisted else _input_products(inputs[t], weights)
+    return _step(state, of_inputs, recurrent, weights.candidate_bias)
+
+  return step
 
 
-def _by_gate(weight: jax.Array) -> _Gates:
-  """Returns [H, 3H] as three of [H out, H in]."""
-  return _Gates(*(cut.T for cut in jnp.split(weight, 3, axis=1)))
+def _start(inputs: jax.Array, weights: Weights) -> jax.Array:
+  return jnp.zeros((weights.recurrent.shape[0], inputs.shape[-1]), inputs.dtype)
 
 
-def last_state(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
-  """Returns the state [H, B] after the last row, for use without a gradient: no other row's is kept.
+def _last(inputs: jax.Array, weights: Weights, *, hoisted: bool) -> jax.Array:
+  step = _rows(inputs, weights, hoisted)
+  return lax.fori_loop(0, inputs.shape[0], lambda t, state: step(t, state)[0], _start(inputs, weights))
 
-  Args: as `all_states`.
-  """
-  rows, weights = _rows(inputs), _by_gate(weight)
 
-  def body(t: jax.Array, state: jax.Array) -> jax.Array:
-    return _step(state, _row(rows, t), weights, bias)[0]
-
-  num_rows = rows.candidate.shape[0]
-  return lax.fori_loop(0, num_rows, body, jnp.zeros_like(rows.candidate[0]))
+def last_state(inputs: jax.Array, weights: Weights) -> jax.Array:
+  """Returns the state [H, B] after the last row of inputs [W, D, B]; has no gradient, as no other row's is kept."""
+  return _by_platform(_last, inputs, weights)
 
 
 @jax.custom_vjp
-def all_states(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
-  """Returns the states [W, H, B] after every row, from h = 0.
-
-  Args:
-    inputs: [3H, W, B], what the gates take from W rows, biases included.
-    weight: [H, 3H], recurrent; gates in the order reset, update, candidate.
-    bias: [H], of the candidate, inside the reset gate's product.
-  """
-  return _forward(inputs, weight, bias)[0]
+def all_states(inputs: jax.Array, weights: Weights) -> jax.Array:
+  """Returns the states [W, H, B] after every row of inputs [W, D, B], from h = 0."""
+  return _forward(inputs, weights)[0]
 
 
-def _forward(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, tuple]:
-  rows, weights = _rows(inputs), _by_gate(weight)
-  empty = jnp.zeros_like(rows.candidate)
+def _all(inputs: jax.Array, weights: Weights, *, hoisted: bool) -> tuple[jax.Array, _Row]:
+  """Returns the states before and after every row [W + 1, H, B], and what the gradient needs of the rows."""
+  step, start = _rows(inputs, weights, hoisted), _start(inputs, weights)
+  num_rows = inputs.shape[0]
 
   def body(t: jax.Array, carry: tuple) -> tuple:
     state, states, kept = carry
-    state, row = _step(state, _row(rows, t), weights, bias)
-    kept = _Row(*(array.at[t].set(value) for array, value in zip(kept, row, strict=True)))
-    return state, states.at[t].set(state), kept
+    state, row = step(t, state)
+    return state, states.at[t + 1].set(state), _put(kept, t, row)
 
-  start = (jnp.zeros_like(empty[0]), empty, _Row(empty, empty, empty, empty))
-  _, states, kept = lax.fori_loop(0, empty.shape[0], body, start)
-  return states, (weight, states, kept)
+  empty = jnp.zeros((num_rows, *start.shape), start.dtype)
+  states = jnp.zeros((num_rows + 1, *start.shape), start.dtype)
+  _, states, kept = lax.fori_loop(0, num_rows, body, (start, states, _Row(empty, empty, empty, empty)))
+  return states, kept
 
 
-def _backward(residuals: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  weight, states, kept = residuals
-  num_rows, size, batch = states.shape
-  previous = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])  # [W, H, B]
-  transposed = jnp.split(weight, 3, axis=1)  # [H in, H out] each
+def _forward(inputs: jax.Array, weights: Weights) -> tuple[jax.Array, tuple]:
+  states, kept = _by_platform(_all, inputs, weights)
+  return states[1:], (inputs, weights, states, kept)
 
-  def body(back: jax.Array, carry: tuple) -> tuple:
-    of_state, gradients = carry
+
+def _row_back(of_state: jax.Array, previous: jax.Array, row: _Row) -> _Row:
+  """Returns the gradient of a row's gates before their functions, and of `recurrent`, from that of its state."""
+  to_candidate = of_state * (1 - row.update) * (1 - row.candidate * row.candidate)
+  to_update = of_state * (previous - row.candidate) * row.update * (1 - row.update)
+  to_reset = to_candidate * row.recurrent * row.reset * (1 - row.reset)
+  return _Row(to_reset, to_update, to_candidate, to_candidate * row.reset)
+
+
+def _through(weight: jax.Array, of_gates: _Gates) -> jax.Array:
+  """Returns the gradient [..., D, B] of what [D, 3H] was multiplied with, from that of the gates [..., H, B]."""
+  first, *others = (cut @ gate for cut, gate in zip(jnp.split(weight, 3, axis=1), of_gates, strict=True))
+  return sum(others, first)
+
+
+def _of_weights(of_row: _Row, inputs: jax.Array, previous: jax.Array) -> tuple:
+  """Returns the weights' gradient by gate: kernel's [H, D], recurrent ones' [H, H], biases' [H].
+
+  Args: of one row, [H, B] each, [D, B] and [H, B]; or of all rows, which are summed, [W, ., B].
+  """
+  rows, axes = ("w", (0, 2)) if inputs.ndim == 3 else ("", (1,))
+
+  def against(of_gates: _Gates, values: jax.Array) -> _Gates:
+    return _Gates(*(jnp.einsum(f"{rows}hb,{rows}db->hd", gate, values) for gate in of_gates))
+
+  of_biases = _Row(*(jnp.sum(gate, axes) for gate in of_row))
+  return against(of_row.inputs_share(), inputs), against(of_row.state_share(), previous), of_biases
+
+
+def _joined(of_kernel: _Gates, of_recurrent: _Gates, of_biases: _Row) -> Weights:
+  return Weights(
+    jnp.concatenate(of_kernel).T,
+    jnp.concatenate(of_biases.inputs_share()),
+    jnp.concatenate(of_recurrent).T,
+    of_biases.recurrent,
+  )
+
+
+def _all_back(
+  inputs: jax.Array, weights: Weights, states: jax.Array, kept: _Row, of_states: jax.Array, *, hoisted: bool
+) -> tuple[jax.Array, Weights]:
+  """Returns the gradients of inputs [W, D, B] and weights from that of the states [W, H, B]."""
+  num_rows = inputs.shape[0]
+
+  def back_to(t: jax.Array, of_state: jax.Array) -> tuple[jax.Array, _Row]:
+    row = _at(kept, t)
+    of_state = of_state + of_states[t]
+    of_row = _row_back(of_state, states[t], row)
+    return of_state * row.update + _through(weights.recurrent, of_row.state_share()), of_row
+
+  def in_the_loop(back: jax.Array, carry: tuple) -> tuple:
+    of_state, of_inputs, of_weights = carry
     t = num_rows - 1 - back
-    reset, update, new, recurrent = (array[t] for array in kept)
-    of_state = of_state + gradient[t]
-    to_candidate = of_state * (1 - update) * (1 - new * new)
-    to_update = of_state * (previous[t] - new) * update * (1 - update)
-    to_reset = to_candidate * recurrent * reset * (1 - reset)
-    to_recurrent = to_candidate * reset
-    products = (to_reset, to_update, to_recurrent)
-    of_state = of_state * update + sum(w @ x for w, x in zip(transposed, products, strict=True))
-    for i, value in enumerate((to_recurrent, to_reset, to_update, to_candidate)):
-      gradients = gradients.at[t, i * size : (i + 1) * size].set(value)
-    return of_state, gradients
+    of_state, of_row = back_to(t, of_state)
+    of_inputs = of_inputs.at[t].set(_through(weights.kernel, of_row.inputs_share()))
+    more = _of_weights(of_row, inputs[t], states[t])
+    return of_state, of_inputs, jax.tree.map(jnp.add, of_weights, more)
 
-  gradients = jnp.zeros((num_rows, 4 * size, batch), states.dtype)
-  _, gradients = lax.fori_loop(0, num_rows, body, (jnp.zeros_like(states[0]), gradients))
-  gradients, before = _swap_outer(gradients, previous)  # [4H, W, B], [H, W, B]
-  of_products = gradients[: 3 * size].reshape(3 * size, -1)  # candidate (before the reset gate), reset, update
-  of_weight = (of_products @ before.reshape(size, -1).T).T
-  of_bias = jnp.sum(of_products[:size], axis=1)
-  return gradients[size:], jnp.roll(of_weight, -size, axis=1), of_bias
+  def kept_for_all(back: jax.Array, carry: tuple) -> tuple:
+    t = num_rows - 1 - back
+    of_state, of_row = back_to(t, carry[0])
+    return of_state, _put(carry[1], t, of_row)
+
+  start = jnp.zeros_like(states[0])
+  if hoisted:
+    empty = _Row(*(jnp.zeros_like(array) for array in kept))
+    _, of_rows = lax.fori_loop(0, num_rows, kept_for_all, (start, empty))
+    of_inputs = _through(weights.kernel, of_rows.inputs_share())
+    of_weights = _of_weights(of_rows, inputs, states[:-1])
+  else:
+    shapes = jax.eval_shape(_of_weights, _at(kept, 0), inputs[0], start)
+    none = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    carry = (start, jnp.zeros_like(inputs), none)
+    _, of_inputs, of_weights = lax.fori_loop(0, num_rows, in_the_loop, carry)
+  return of_inputs, _joined(*of_weights)
+
+
+def _backward(residuals: tuple, gradient: jax.Array) -> tuple[jax.Array, Weights]:
+  return _by_platform(_all_back, *residuals, gradient)
 
 
 all_states.defvjp(_forward, _backward)
