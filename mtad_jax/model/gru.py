@@ -17,11 +17,6 @@ def _batch_last(array: jax.Array) -> jax.Array:
   return lax.optimization_barrier(jnp.transpose(array, (1, 2, 0)))
 
 
-def _batch_first(array: jax.Array) -> jax.Array:
-  """Returns [W, H, B] as [B, W, H], copied."""
-  return lax.optimization_barrier(jnp.transpose(array, (2, 0, 1)))
-
-
 class _Input(nn.Module):
   """The inputs' weights: kernel [D, 3H] and bias [3H]."""
 
@@ -41,12 +36,12 @@ class GRU(nn.Module):
 
   @nn.compact
   def __call__(self, inputs: jax.Array, last_only: bool) -> jax.Array:
-    """Returns the states [B, W, H] of inputs [B, W, D], or the last one alone [B, H], as scoring needs it."""
+    """Returns the states [H, W, B] of inputs [B, W, D], or the last one alone [H, B], as scoring needs it."""
     size = self.hidden_size
     kernel, bias = _Input(size, name="input")(inputs.shape[-1])
     recurrent = self.param("recurrent", nn.initializers.orthogonal(), (size, 3 * size))
     candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (size,))
     weights = Weights(kernel, bias, recurrent, candidate_bias)
     if last_only:
-      return last_state(_batch_last(inputs), weights).T
-    return _batch_first(all_states(_batch_last(inputs), weights))
+      return last_state(_batch_last(inputs), weights)
+    return lax.optimization_barrier(jnp.swapaxes(all_states(_batch_last(inputs), weights), 0, 1))

@@ -55,8 +55,8 @@ class Network(nn.Module):
       )
       by_time, time_weights = GraphAttention(*kind, name="time_attention")(rows)
       joined = jnp.concatenate([rows, jnp.swapaxes(by_feature, 1, 2), by_time], axis=-1)  # [B, W, 3F]
-    states = GRU(config.hidden_size, name="gru")(joined, last_only=last_row_only)  # [B, W, H], or [B, H]
-    last = states if last_row_only else states[:, -1]
+    states = GRU(config.hidden_size, name="gru")(joined, last_only=last_row_only)  # [H, W, B], or [H, B]
+    last = (states if last_row_only else states[:, -1]).T
     forecast, reconstruction = None, None
     if config.run_mode is not RunMode.RECONSTRUCTING:
       with_skip = config.linear_rows > 0

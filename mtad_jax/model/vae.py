@@ -4,22 +4,48 @@ q(z_t | h_t) = N(mean, exp(log_variance)); p(x_t | z_t) = N(mean, variance), one
 time and metric, variance = floor + softplus(.) so that no metric's likelihood is without bound. The
 paper does not say whether the code is one per window or one per row; the original program's latent size, half
 of the 38 metrics, is a row's, and so is ours.
+
+Arrays have their axes reversed inside, the batch last: the layers, and the products that are their gradients, then
+work on whole arrays, where a CPU would first have to copy what stands the other way. Two layers on the same values
+are one product.
 """
 
+import itertools
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 class Reconstruction(NamedTuple):
-  """mean, variance: [..., F] of the input; code_mean, code_log_variance: [..., Z] of q(z | h)."""
+  """mean, variance: [B, ..., F] of the input; code_mean, code_log_variance: [B, ..., Z] of q(z | h)."""
 
   mean: jax.Array
   variance: jax.Array
   code_mean: jax.Array
   code_log_variance: jax.Array
+
+
+class _Dense(nn.Module):
+  """A layer's parameters, as `nn.Dense` has them: kernel [D, size] and bias [size]."""
+
+  size: int
+
+  @nn.compact
+  def __call__(self, num_inputs: int) -> tuple[jax.Array, jax.Array]:
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), (num_inputs, self.size))
+    return kernel, self.param("bias", nn.initializers.zeros, (self.size,))
+
+
+def _apply(values: jax.Array, *layers: _Dense) -> tuple[jax.Array, ...]:
+  """Returns each layer's outputs [size, ...] of values [D, ...]."""
+  kernels, biases = zip(*(layer(values.shape[0]) for layer in layers), strict=True)
+  flat = values.reshape(values.shape[0], -1)
+  found = jnp.concatenate(kernels, axis=1).T @ flat + jnp.concatenate(biases)[:, None]
+  ends = list(itertools.accumulate(layer.size for layer in layers))[:-1]
+  return tuple(jnp.split(found.reshape(-1, *values.shape[1:]), ends))
 
 
 class VAE(nn.Module):
@@ -34,20 +60,26 @@ class VAE(nn.Module):
 
   @nn.compact
   def __call__(self, states: jax.Array, noise: jax.Array | None) -> Reconstruction:
-    """Returns the reconstruction of the rows at `states` [..., H].
+    """Returns the reconstruction of the rows at `states` [H, ..., B].
 
     Args:
-      noise: [..., Z] standard normal draws; None takes the mean code, which is what scoring does: one
+      noise: [B, ..., Z] standard normal draws; None takes the mean code, which is what scoring does: one
         random draw would make a row's score depend on luck.
     """
-    code_mean = nn.Dense(self.latent_size, name="code_mean")(states)
-    raw = nn.Dense(self.latent_size, name="code_log_variance")(states)
+    of_code = _Dense(self.latent_size, name="code_mean"), _Dense(self.latent_size, name="code_log_variance")
+    code_mean, raw = _apply(states, *of_code)
     log_variance = bounded(raw, self.log_variance_min, self.log_variance_max)
-    code = code_mean if noise is None else code_mean + jnp.exp(0.5 * log_variance) * noise
-    hidden = nn.relu(nn.Dense(self.decoder_size, name="decoder")(code))
-    mean = nn.Dense(self.num_targets, name="mean")(hidden)
-    variance = self.variance_floor + jax.nn.softplus(nn.Dense(self.num_targets, name="variance")(hidden))
-    return Reconstruction(mean, variance, code_mean, log_variance)
+    code = code_mean if noise is None else code_mean + jnp.exp(0.5 * log_variance) * reversed_axes(noise)
+    (hidden,) = _apply(code, _Dense(self.decoder_size, name="decoder"))
+    of_rows = _Dense(self.num_targets, name="mean"), _Dense(self.num_targets, name="variance")
+    mean, raw = _apply(nn.relu(hidden), *of_rows)
+    variance = self.variance_floor + jax.nn.softplus(raw)
+    return Reconstruction(mean.T, variance.T, code_mean.T, log_variance.T)
+
+
+def reversed_axes(array: jax.Array) -> jax.Array:
+  """Returns the array with its axes in reversed order, copied, so that what follows works on a whole array."""
+  return lax.optimization_barrier(array.T)
 
 
 def bounded(x: jax.Array, low: float, high: float) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from mtad_jax.config import ModelConfig
 from mtad_jax.model.network import Params, apply
-from mtad_jax.model.vae import Reconstruction
+from mtad_jax.model.vae import Reconstruction, reversed_axes
 
 FIT_EPSILON = 1e-4  # scaled units; the square root's gradient at an exact fit is 0 instead of NaN
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -38,16 +38,16 @@ def forecast_loss(forecast: jax.Array, actual: jax.Array) -> jax.Array:
 
 def reconstruction_loss(reconstruction: Reconstruction, actual: jax.Array) -> jax.Array:
   """Returns the negative log-likelihood of actual [B, W, F] per value, averaged per window: [B], nats."""
-  variance = reconstruction.variance
-  squares = (actual - reconstruction.mean) ** 2
-  return jnp.mean(0.5 * (squares / variance + jnp.log(variance) + LOG_TWO_PI), axis=(1, 2))
+  mean, variance = reconstruction.mean.T, reconstruction.variance.T  # [F, W, B], as they were formed
+  squares = (reversed_axes(actual) - mean) ** 2
+  return jnp.mean(0.5 * (squares / variance + jnp.log(variance) + LOG_TWO_PI), axis=(0, 1))
 
 
 def kl_divergence(reconstruction: Reconstruction) -> jax.Array:
   """Returns KL(q(z | h) || N(0, I)) per row and target metric, averaged per window: [B], nats."""
-  mean, log_variance = reconstruction.code_mean, reconstruction.code_log_variance
-  per_row = 0.5 * jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance, axis=-1)  # [B, W]
-  return jnp.mean(per_row, axis=1) / reconstruction.mean.shape[-1]
+  mean, log_variance = reconstruction.code_mean.T, reconstruction.code_log_variance.T  # [Z, W, B]
+  per_row = 0.5 * jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance, axis=0)  # [W, B]
+  return jnp.mean(per_row, axis=0) / reconstruction.mean.shape[-1]
 
 
 def window_losses(
