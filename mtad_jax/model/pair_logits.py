@@ -3,7 +3,9 @@
 In: the two projections of N nodes. Out: [N, N]. Forward and backward are loops that add a chunk of terms at a
 time to arrays of the result's size, with the nodes in the innermost axis. On the CPU that is one
 vectorised pass in cache, where storing the pairs moves gigabytes; on a GPU nothing but the results is written.
-LeakyReLU(x) = x s(x) with s its slope there, so the weight's gradient needs no pass of its own:
+
+With a the slope below 0, LeakyReLU(l + r) = l + a r + (1 - a) max(r, -l), so that a term of a pair is one maximum and
+one multiply-add. LeakyReLU(x) = x s(x) with s its slope at x, so the weight's gradient needs no pass of its own:
 dw_k = sum_i l_ik p_ik + sum_j r_jk q_jk with p_ik = sum_j g_ij s(l_ik + r_jk), q_jk = sum_i g_ij s(l_ik + r_jk).
 """
 
@@ -35,14 +37,16 @@ def pair_logits(left: jax.Array, right: jax.Array, weight: jax.Array, slope: flo
   """
   batch, _, num_nodes = left.shape
 
-  def add(logits: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+  def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
     for one, other, factor in zip(*chunk, strict=True):  # [B, N], [B, N], []
-      pairs = one[:, :, None] + other[:, None, :]
-      logits = logits + factor * jnp.where(pairs >= 0, pairs, slope * pairs)
-    return logits, None
+      x, y = other[:, None, :], one[:, :, None]
+      total = total + factor * jnp.where(x > y, x, y)  # a NaN is told by the plain sums below
+    return total, None
 
   start = jnp.zeros((batch, num_nodes, num_nodes), left.dtype)
-  return lax.scan(add, start, (_chunks(left, 1), _chunks(right, 1), _chunks(weight, 0)))[0]
+  total = lax.scan(add, start, (_chunks(-left, 1), _chunks(right, 1), _chunks(weight, 0)))[0]
+  of_left, of_right = (jnp.sum(side * weight[None, :, None], axis=1) for side in (left, right))  # [B, N]
+  return of_left[:, :, None] + slope * of_right[:, None, :] + (1 - slope) * total
 
 
 def _slopes_sum(own: jax.Array, other: jax.Array, gradient: jax.Array, slope: float) -> jax.Array:
@@ -50,11 +54,10 @@ def _slopes_sum(own: jax.Array, other: jax.Array, gradient: jax.Array, slope: fl
 
   def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
     for o, g in zip(*chunk, strict=True):  # [B, A], [B, N]
-      rising = own + o[:, :, None] >= 0
-      total = total + jnp.where(rising, g[:, None, :], slope * g[:, None, :])
+      total = total + jnp.where(own >= o[:, :, None], g[:, None, :], slope * g[:, None, :])
     return total, None
 
-  return lax.scan(add, jnp.zeros_like(own), (_chunks(other, 2), _chunks(gradient, 1)))[0]
+  return lax.scan(add, jnp.zeros_like(own), (_chunks(-other, 2), _chunks(gradient, 1)))[0]
 
 
 def _forward(left: jax.Array, right: jax.Array, weight: jax.Array, slope: float) -> tuple[jax.Array, tuple]:
