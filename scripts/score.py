@@ -16,6 +16,7 @@ import time
 import host
 import run_flags
 from absl import flags
+from behind import Behind
 from etils import epath
 from program import VERBOSE, UsageError, run
 from score_summary import Line, describe, full_line, summary_lines
@@ -27,7 +28,7 @@ from mtad_jax.data.machine import Machine
 from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
 from mtad_jax.detect.judges import ColdStart, Judge, describe_cold
 from mtad_jax.detect.original_export import write_original
-from mtad_jax.detect.score_run import Tail, judges_of_run, score_judge
+from mtad_jax.detect.score_run import Judged, Tail, judges_of_run, score_judge
 from mtad_jax.detect.tables import TableWriter, open_tables
 from mtad_jax.explain.event_list import count_events
 from mtad_jax.library.score_tables import write_machine
@@ -98,29 +99,39 @@ def _training_tails(opened: run_flags.Run, config: Config) -> dict[str, Tail]:
   }
 
 
+def _write(
+  judged: Judged,
+  writers: dict[str, TableWriter],
+  folder: epath.Path,
+  metrics: tuple[str, ...],
+  config: Config,
+) -> Line:
+  """Writes one machine's rows; returns what is told of it."""
+  scored = judged.scored
+  events = write_machine(writers, judged, metrics, config, all_rows=FLAGS.all_metric_scores)
+  if FLAGS.export == "original":
+    write_original(folder / "original" / judged.machine.name, scored, metrics)
+  outside = dict(zip(judged.inputs, judged.split.outside_share.tolist(), strict=True))
+  line = describe(judged.machine.name, scored, events, count_events(events, judged.calibration), outside)
+  if VERBOSE.value:
+    say(full_line(line))
+  return line
+
+
 def _score(
   judge: Judge,
   machines: dict[str, Machine],
   tails: dict[str, Tail],
   writers: dict[str, TableWriter],
   folder: epath.Path,
-) -> list[Line]:
-  """Scores and writes the machines of one judge; returns what is told of each."""
+  writing: Behind[Line],
+) -> None:
+  """Scores the machines of one judge, and hands each on to be written while the next is computed."""
   for name, remark in judge.remarks.items():
     print(f"{name}: {remark}", flush=True)
   metrics = tuple(judge.metrics[i] for i in judge.targets)
-  lines: list[Line] = []
   for judged in score_judge(judge, machines, tails, train_split=FLAGS.split == "train", track=track):
-    scored = judged.scored
-    events = write_machine(writers, judged, metrics, judge.config, all_rows=FLAGS.all_metric_scores)
-    if FLAGS.export == "original":
-      write_original(folder / "original" / judged.machine.name, scored, metrics)
-    outside = dict(zip(judge.metrics, judged.split.outside_share.tolist(), strict=True))
-    line = describe(judged.machine.name, scored, events, count_events(events, judged.calibration), outside)
-    if VERBOSE.value:
-      say(full_line(line))
-    lines.append(line)
-  return lines
+    writing.do(_write, judged, writers, folder, metrics, judge.config)
 
 
 def main() -> int:
@@ -155,11 +166,12 @@ def main() -> int:
   with (
     sole_writer(folder, "score.py"),
     open_tables(folder, opened.run["run_id"], has_labels, told_of) as writers,
+    Behind[Line]() as writing,
   ):
-    lines: list[Line] = []
     for judge in judges:
-      lines += _score(judge, machines, tails, writers, folder)
+      _score(judge, machines, tails, writers, folder, writing)
       del judge  # its parameters go before the next group's come
+    lines = writing.results()
   print("\n".join(summary_lines(lines, str(folder / "scores.parquet"))))
   print(f"{len(machines)} machines in {time.perf_counter() - began:.0f} s; tables in {folder}")
   return 0
