@@ -12,11 +12,6 @@ from jax import lax
 from mtad_jax.model.recurrence import Weights, all_states, last_state
 
 
-def _batch_last(array: jax.Array) -> jax.Array:
-  """Returns [B, W, D] as [W, D, B], copied, so that the products after it work on whole arrays."""
-  return lax.optimization_barrier(jnp.transpose(array, (1, 2, 0)))
-
-
 class _Input(nn.Module):
   """The inputs' weights: kernel [D, 3H] and bias [3H]."""
 
@@ -42,6 +37,7 @@ class GRU(nn.Module):
     recurrent = self.param("recurrent", nn.initializers.orthogonal(), (size, 3 * size))
     candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (size,))
     weights = Weights(kernel, bias, recurrent, candidate_bias)
+    batch_last = lax.optimization_barrier(jnp.transpose(inputs, (1, 2, 0)))  # [W, D, B], copied once
     if last_only:
-      return last_state(_batch_last(inputs), weights)
-    return lax.optimization_barrier(jnp.swapaxes(all_states(_batch_last(inputs), weights), 0, 1))
+      return last_state(batch_last, weights)
+    return lax.optimization_barrier(jnp.swapaxes(all_states(batch_last, weights), 0, 1))

@@ -8,7 +8,8 @@ that a mapped machine axis stays a batched product.
 Which products stand inside the loop is chosen by platform. A CPU forms all of a row's there, those of the inputs and
 of the weights' gradient too: they find their operands in the caches, where arrays of all rows' gates (46 MB at batch
 256, window 100, hidden 150) go through memory several times and cost more than the products. Elsewhere they are
-formed for all rows at once, as products too small to fill the device are what a loop cannot afford.
+formed for all rows at once, as products too small to fill the device are what a loop cannot afford; so are they on a
+CPU where the batch is small beside the weights (28 machines of batch 32: the loop's took 1.3 times the time).
 """
 
 from collections.abc import Callable
@@ -58,10 +59,19 @@ class _Row(NamedTuple):
     return _Gates(self.reset, self.update, self.recurrent)
 
 
-def _by_platform(part: Callable[..., Any], *arguments: Any) -> Any:
+def _by_platform(part: Callable[..., Any], inputs: jax.Array, weights: Weights, *others: Any) -> Any:
+  """Runs a part with its products in the loop on a CPU, where the batch is large enough, else with them hoisted."""
+  num_inputs, batch = inputs.shape[-2:]
+  in_the_loop = 2 * batch >= num_inputs + weights.recurrent.shape[0]
   return lax.platform_dependent(
-    *arguments, cpu=partial(part, hoisted=False), default=partial(part, hoisted=True)
+    inputs, weights, *others, cpu=partial(part, hoisted=not in_the_loop), default=partial(part, hoisted=True)
   )
+
+
+def _flat(*arrays: jax.Array) -> list[jax.Array]:
+  """Returns [W, D, B] arrays as [D, W B], copied at once: a product over all rows is one large product then."""
+  swapped = lax.optimization_barrier(tuple(jnp.swapaxes(array, 0, 1) for array in arrays))
+  return [array.reshape(array.shape[0], -1) for array in swapped]
 
 
 def _per_gate(weight: jax.Array) -> _Gates:
@@ -78,8 +88,8 @@ def _put(arrays: Any, t: jax.Array, values: Any) -> Any:
 
 
 def _input_products(inputs: jax.Array, weights: Weights) -> _Gates:
-  """Returns what the gates take from inputs [..., D, B], biases included: [..., H, B] each."""
-  biases = jnp.split(weights.bias.reshape((1,) * (inputs.ndim - 2) + (-1, 1)), 3, axis=-2)
+  """Returns what the gates take from a row's inputs [D, B], biases included: [H, B] each."""
+  biases = jnp.split(weights.bias[:, None], 3)
   return _Gates(*(w @ inputs + bias for w, bias in zip(_per_gate(weights.kernel), biases, strict=True)))
 
 
@@ -92,9 +102,16 @@ def _step(state: jax.Array, inputs: _Gates, weights: _Gates, bias: jax.Array) ->
   return (1 - update) * new + update * state, _Row(reset, update, new, recurrent)
 
 
+def _all_input_products(inputs: jax.Array, weights: Weights) -> _Gates:
+  """Returns `_input_products` of all rows of inputs [W, D, B] from one product; [W, H, B] each."""
+  (flat,) = _flat(inputs)
+  products = (weights.kernel.T @ flat + weights.bias[:, None]).reshape(-1, inputs.shape[0], inputs.shape[2])
+  return _Gates(*lax.optimization_barrier(tuple(jnp.swapaxes(part, 0, 1) for part in jnp.split(products, 3))))
+
+
 def _rows(inputs: jax.Array, weights: Weights, hoisted: bool) -> Callable[..., tuple[jax.Array, _Row]]:
   """Returns a function of (row's index, state) that steps over that row of inputs [W, D, B]."""
-  products = _input_products(inputs, weights) if hoisted else None
+  products = _all_input_products(inputs, weights) if hoisted else None
   recurrent = _per_gate(weights.recurrent)
 
   def step(t: jax.Array, state: jax.Array) -> tuple[jax.Array, _Row]:
@@ -154,23 +171,20 @@ def _row_back(of_state: jax.Array, previous: jax.Array, row: _Row) -> _Row:
 
 
 def _through(weight: jax.Array, of_gates: _Gates) -> jax.Array:
-  """Returns the gradient [..., D, B] of what [D, 3H] was multiplied with, from that of the gates [..., H, B]."""
+  """Returns the gradient [D, B] of what [D, 3H] was multiplied with, from that of the gates [H, B]."""
   first, *others = (cut @ gate for cut, gate in zip(jnp.split(weight, 3, axis=1), of_gates, strict=True))
   return sum(others, first)
 
 
-def _of_weights(of_row: _Row, inputs: jax.Array, previous: jax.Array) -> tuple:
-  """Returns the weights' gradient by gate: kernel's [H, D], recurrent ones' [H, H], biases' [H].
-
-  Args: of one row, [H, B] each, [D, B] and [H, B]; or of all rows, which are summed, [W, ., B].
-  """
-  rows, axes = ("w", (0, 2)) if inputs.ndim == 3 else ("", (1,))
+def _of_weights(of_row: _Row, inputs: jax.Array, previous: jax.Array) -> tuple[_Gates, _Gates, _Row]:
+  """Returns the weights' gradient by gate, kernel's [H, D], recurrent ones' [H, H], biases' [H], of one row."""
 
   def against(of_gates: _Gates, values: jax.Array) -> _Gates:
-    return _Gates(*(jnp.einsum(f"{rows}hb,{rows}db->hd", gate, values) for gate in of_gates))
+    # not `gate @ values.T`: under a machine axis XLA copies the transposed
+    return _Gates(*(jnp.einsum("hb,db->hd", gate, values) for gate in of_gates))
 
-  of_biases = _Row(*(jnp.sum(gate, axes) for gate in of_row))
-  return against(of_row.inputs_share(), inputs), against(of_row.state_share(), previous), of_biases
+  of_kernel, of_recurrent = against(of_row.inputs_share(), inputs), against(of_row.state_share(), previous)
+  return of_kernel, of_recurrent, _Row(*(jnp.sum(gate, axis=1) for gate in of_row))
 
 
 def _joined(of_kernel: _Gates, of_recurrent: _Gates, of_biases: _Row) -> Weights:
@@ -203,21 +217,32 @@ def _all_back(
     return of_state, of_inputs, jax.tree.map(jnp.add, of_weights, more)
 
   def kept_for_all(back: jax.Array, carry: tuple) -> tuple:
+    of_state, kept_rows = carry
     t = num_rows - 1 - back
-    of_state, of_row = back_to(t, carry[0])
-    return of_state, _put(carry[1], t, of_row)
+    of_state, of_row = back_to(t, of_state)
+    for i, gate in enumerate((of_row.recurrent, *of_row.inputs_share())):
+      kept_rows = kept_rows.at[t, i * len(gate) : (i + 1) * len(gate)].set(gate)
+    return of_state, kept_rows
 
   start = jnp.zeros_like(states[0])
   if hoisted:
-    empty = _Row(*(jnp.zeros_like(array) for array in kept))
+    size, batch = start.shape
+    empty = jnp.zeros((num_rows, 4 * size, batch), start.dtype)
     _, of_rows = lax.fori_loop(0, num_rows, kept_for_all, (start, empty))
-    of_inputs = _through(weights.kernel, of_rows.inputs_share())
-    of_weights = _of_weights(of_rows, inputs, states[:-1])
-  else:
-    shapes = jax.eval_shape(_of_weights, _at(kept, 0), inputs[0], start)
-    none = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    carry = (start, jnp.zeros_like(inputs), none)
-    _, of_inputs, of_weights = lax.fori_loop(0, num_rows, in_the_loop, carry)
+    of_rows, flat_inputs, previous = _flat(of_rows, inputs, states[:-1])
+    of_inputs = (weights.kernel @ of_rows[size:]).reshape(-1, num_rows, batch)
+    of_recurrent = jnp.einsum("gr,hr->gh", of_rows[: 3 * size], previous)  # candidate, reset, update
+    of_biases = jnp.sum(of_rows, axis=1)
+    return jnp.swapaxes(of_inputs, 0, 1), Weights(
+      jnp.einsum("gr,dr->dg", of_rows[size:], flat_inputs),
+      of_biases[size:],
+      jnp.roll(of_recurrent, -size, axis=0).T,
+      of_biases[:size],
+    )
+  shapes = jax.eval_shape(_of_weights, _at(kept, 0), inputs[0], start)
+  none = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+  carry = (start, jnp.zeros_like(inputs), none)
+  _, of_inputs, of_weights = lax.fori_loop(0, num_rows, in_the_loop, carry)
   return of_inputs, _joined(*of_weights)
 
 
