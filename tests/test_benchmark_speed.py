@@ -159,7 +159,8 @@ def test_the_jax_side_is_measured_end_to_end() -> None:
   assert (row["attention"], row["hidden"], row["window"], row["batch"]) == ("static", 8, 8, 16)
   assert row["device"].startswith("cpu, ")
   assert row["train_windows_s"] == pytest.approx(2 * 16 / row["train_step_s"], rel=0.5)
-  assert row["compile_cache"] in ("hit", "filled")
+  assert row["compile_cache"] == "hit", "a process before has compiled"
+  assert min(row["compile_s"], row["compile_again_s"]) >= 0
   assert 0 < row["base_bytes"] < row["peak_bytes"]
   # the forward pass of the GRU alone: 2 machines, 16 windows, 8 rows, state 8 to 3 gates of 8
   assert row["flops"] > 3 * 2 * 16 * 8 * 2 * 8 * 24
