@@ -76,7 +76,7 @@ def measure(combination: Combination, measuring: Measuring) -> list[dict[str, An
   load = os.getloadavg()[0]  # before the sides start: what else keeps the cores busy
   first: dict[str, Any] = {}
   if "jax" in measuring.sides:
-    # every run but a program's first reads it compiled; one that compiles is larger, and a tenth slower after it
+    # as in every run but a program's first; the memory of a process that compiles is the compiler's too
     with _start("jax", combination, measuring) as process:
       first = process.ask("warm_up")
   with contextlib.ExitStack() as stack:
@@ -257,9 +257,7 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _of_best(row: Mapping[str, Any]) -> str:
   if "train_ratio_of_best" not in row:
     return ""
-  return (
-    f"; best repeats: jax trains {row['train_ratio_of_best']:.2f}x, scores {row['score_ratio_of_best']:.2f}x"
-  )
+  return f"; best repeats: jax trains {row['train_ratio_of_best']:.2f}x, scores {row['score_ratio_of_best']:.2f}x"
 
 
 def _spread(row: Mapping[str, Any], do: str) -> str:

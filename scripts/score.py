@@ -16,11 +16,11 @@ import time
 import host
 import run_flags
 from absl import flags
-from behind import Behind
 from etils import epath
 from program import VERBOSE, UsageError, run
 from score_summary import Line, describe, full_line, summary_lines
 from terminal import say, track
+from worker_thread import WorkerThread
 
 from mtad_jax.config import Config
 from mtad_jax.config_choices import RunMode
@@ -124,7 +124,7 @@ def _score(
   tails: dict[str, Tail],
   writers: dict[str, TableWriter],
   folder: epath.Path,
-  writing: Behind[Line],
+  writing: WorkerThread[Line],
 ) -> None:
   """Scores the machines of one judge, and hands each on to be written while the next is computed."""
   for name, remark in judge.remarks.items():
@@ -166,7 +166,7 @@ def main() -> int:
   with (
     sole_writer(folder, "score.py"),
     open_tables(folder, opened.run["run_id"], has_labels, told_of) as writers,
-    Behind[Line]() as writing,
+    WorkerThread[Line]() as writing,
   ):
     for judge in judges:
       _score(judge, machines, tails, writers, folder, writing)

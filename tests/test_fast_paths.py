@@ -67,24 +67,30 @@ def draw(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
   return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
 
 
-def as_elsewhere(part: Callable[..., Any], *arguments: Any) -> Any:
-  """Runs here what other platforms than a CPU would."""
-  return part(*arguments, hoisted=True)
+@pytest.fixture(params=[False, True], ids=["in the loop", "hoisted"])
+def either_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+  """Has the recurrence form its products as a CPU does with a large batch, then as everything else does."""
+  monkeypatch.setattr(recurrence, "_by_platform", lambda part, *args: part(*args, hoisted=request.param))
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["on a CPU", "elsewhere"])
+@pytest.mark.usefixtures("either_path")
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 2, 4), (2, 1, 6, 5), (13, 6, 3, 7)], ids=str)
-def test_the_recurrence_and_its_gradient(
-  shape: tuple[int, int, int, int], elsewhere: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-  if elsewhere:
-    monkeypatch.setattr(recurrence, "_by_platform", as_elsewhere)
+def test_the_recurrence_and_its_gradient(shape: tuple[int, int, int, int]) -> None:
   rows, batch, width, size = shape
   inputs, *weights = draw(1, (rows, width, batch), (width, 3 * size), (3 * size,), (size, 3 * size), (size,))
   arguments = inputs, Weights(*weights)
   found = value_and_gradients(all_states, *arguments)
   assert_alike(found, value_and_gradients(plain_states, *arguments))
   np.testing.assert_allclose(last_state(*arguments), found[0][-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "in_the_loop"), [(5, True), (4, False)])
+def test_a_cpu_forms_products_in_the_loop_where_the_batch_is_half_the_weights_or_more(
+  batch: int, in_the_loop: bool
+) -> None:
+  inputs, *weights = draw(5, (7, 6, batch), (6, 12), (12,), (4, 12), (4,))  # 6 inputs, 4 hidden
+  program = jax.jit(last_state).lower(inputs, Weights(*weights)).as_text()
+  assert (f"tensor<12x{7 * batch}xf32>" not in program) == in_the_loop  # all rows' products at once
 
 
 @pytest.mark.parametrize("num_nodes", [1, 5, MOST_TERMS, 2 * MOST_TERMS + 1])
@@ -98,6 +104,7 @@ def test_the_pairs_logits_and_their_gradients(num_nodes: int, width: int) -> Non
     assert_alike(found, value_and_gradients(lambda *x, s=slope: plain_logits(*x, s), *arguments))
 
 
+@pytest.mark.usefixtures("either_path")
 def test_mapped_over_machines_each_is_its_own() -> None:
   left, right, weight = draw(3, (4, 2, 6, 5), (4, 2, 6, 5), (4, 6))
   inputs, *weights = draw(4, (4, 3, 5, 2), (4, 5, 12), (4, 12), (4, 4, 12), (4, 4))

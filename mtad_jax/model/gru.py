@@ -9,19 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtad_jax.model.dense import DenseParameters
 from mtad_jax.model.recurrence import Weights, all_states, last_state
-
-
-class _Input(nn.Module):
-  """The inputs' weights: kernel [D, 3H] and bias [3H]."""
-
-  hidden_size: int
-
-  @nn.compact
-  def __call__(self, num_inputs: int) -> tuple[jax.Array, jax.Array]:
-    size = 3 * self.hidden_size
-    kernel = self.param("kernel", nn.initializers.lecun_normal(), (num_inputs, size))
-    return kernel, self.param("bias", nn.initializers.zeros, (size,))
 
 
 class GRU(nn.Module):
@@ -33,7 +22,7 @@ class GRU(nn.Module):
   def __call__(self, inputs: jax.Array, last_only: bool) -> jax.Array:
     """Returns the states [H, W, B] of inputs [B, W, D], or the last one alone [H, B], as scoring needs it."""
     size = self.hidden_size
-    kernel, bias = _Input(size, name="input")(inputs.shape[-1])
+    kernel, bias = DenseParameters(3 * size, name="input")(inputs.shape[-1])
     recurrent = self.param("recurrent", nn.initializers.orthogonal(), (size, 3 * size))
     candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (size,))
     weights = Weights(kernel, bias, recurrent, candidate_bias)

@@ -196,54 +196,64 @@ def _joined(of_kernel: _Gates, of_recurrent: _Gates, of_biases: _Row) -> Weights
   )
 
 
-def _all_back(
-  inputs: jax.Array, weights: Weights, states: jax.Array, kept: _Row, of_states: jax.Array, *, hoisted: bool
-) -> tuple[jax.Array, Weights]:
-  """Returns the gradients of inputs [W, D, B] and weights from that of the states [W, H, B]."""
-  num_rows = inputs.shape[0]
+def _back_to(
+  t: jax.Array, of_state: jax.Array, weights: Weights, states: jax.Array, kept: _Row, of_states: jax.Array
+) -> tuple[jax.Array, _Row]:
+  """Returns the gradient of the state before row t, from that of the state after it, and of the row's gates."""
+  row = _at(kept, t)
+  of_state = of_state + of_states[t]
+  of_row = _row_back(of_state, states[t], row)
+  return of_state * row.update + _through(weights.recurrent, of_row.state_share()), of_row
 
-  def back_to(t: jax.Array, of_state: jax.Array) -> tuple[jax.Array, _Row]:
-    row = _at(kept, t)
-    of_state = of_state + of_states[t]
-    of_row = _row_back(of_state, states[t], row)
-    return of_state * row.update + _through(weights.recurrent, of_row.state_share()), of_row
 
-  def in_the_loop(back: jax.Array, carry: tuple) -> tuple:
+def _back_in_the_loop(inputs: jax.Array, weights: Weights, states: jax.Array, *others: Any) -> tuple:
+  def body(back: jax.Array, carry: tuple) -> tuple:
     of_state, of_inputs, of_weights = carry
-    t = num_rows - 1 - back
-    of_state, of_row = back_to(t, of_state)
+    t = len(inputs) - 1 - back
+    of_state, of_row = _back_to(t, of_state, weights, states, *others)
     of_inputs = of_inputs.at[t].set(_through(weights.kernel, of_row.inputs_share()))
     more = _of_weights(of_row, inputs[t], states[t])
     return of_state, of_inputs, jax.tree.map(jnp.add, of_weights, more)
 
-  def kept_for_all(back: jax.Array, carry: tuple) -> tuple:
-    of_state, kept_rows = carry
-    t = num_rows - 1 - back
-    of_state, of_row = back_to(t, of_state)
-    for i, gate in enumerate((of_row.recurrent, *of_row.inputs_share())):
-      kept_rows = kept_rows.at[t, i * len(gate) : (i + 1) * len(gate)].set(gate)
-    return of_state, kept_rows
-
   start = jnp.zeros_like(states[0])
-  if hoisted:
-    size, batch = start.shape
-    empty = jnp.zeros((num_rows, 4 * size, batch), start.dtype)
-    _, of_rows = lax.fori_loop(0, num_rows, kept_for_all, (start, empty))
-    of_rows, flat_inputs, previous = _flat(of_rows, inputs, states[:-1])
-    of_inputs = (weights.kernel @ of_rows[size:]).reshape(-1, num_rows, batch)
-    of_recurrent = jnp.einsum("gr,hr->gh", of_rows[: 3 * size], previous)  # candidate, reset, update
-    of_biases = jnp.sum(of_rows, axis=1)
-    return jnp.swapaxes(of_inputs, 0, 1), Weights(
-      jnp.einsum("gr,dr->dg", of_rows[size:], flat_inputs),
-      of_biases[size:],
-      jnp.roll(of_recurrent, -size, axis=0).T,
-      of_biases[:size],
-    )
-  shapes = jax.eval_shape(_of_weights, _at(kept, 0), inputs[0], start)
+  shapes = jax.eval_shape(_of_weights, _Row(start, start, start, start), inputs[0], start)
   none = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-  carry = (start, jnp.zeros_like(inputs), none)
-  _, of_inputs, of_weights = lax.fori_loop(0, num_rows, in_the_loop, carry)
+  _, of_inputs, of_weights = lax.fori_loop(0, len(inputs), body, (start, jnp.zeros_like(inputs), none))
   return of_inputs, _joined(*of_weights)
+
+
+def _back_hoisted(inputs: jax.Array, weights: Weights, states: jax.Array, *others: Any) -> tuple:
+  num_rows, (size, batch) = len(inputs), states.shape[1:]
+
+  def body(back: jax.Array, carry: tuple) -> tuple:
+    of_state, of_rows = carry
+    t = num_rows - 1 - back
+    of_state, of_row = _back_to(t, of_state, weights, states, *others)
+    for i, gate in enumerate((of_row.recurrent, *of_row.inputs_share())):
+      of_rows = of_rows.at[t, i * size : (i + 1) * size].set(gate)
+    return of_state, of_rows
+
+  empty = jnp.zeros((num_rows, 4 * size, batch), states.dtype)
+  _, of_rows = lax.fori_loop(0, num_rows, body, (jnp.zeros_like(states[0]), empty))
+  of_rows, flat_inputs, previous = _flat(of_rows, inputs, states[:-1])
+  of_inputs = (weights.kernel @ of_rows[size:]).reshape(-1, num_rows, batch)
+  of_recurrent = jnp.einsum("gr,hr->gh", of_rows[: 3 * size], previous)  # candidate, reset, update
+  of_biases = jnp.sum(of_rows, axis=1)
+  return jnp.swapaxes(of_inputs, 0, 1), Weights(
+    jnp.einsum("gr,dr->dg", of_rows[size:], flat_inputs),
+    of_biases[size:],
+    jnp.roll(of_recurrent, -size, axis=0).T,
+    of_biases[:size],
+  )
+
+
+def _all_back(*arguments: Any, hoisted: bool) -> tuple[jax.Array, Weights]:
+  """Returns the gradients of inputs [W, D, B] and weights.
+
+  Args: inputs, weights, the states before and after every row [W + 1, H, B], what was kept of the rows, and the
+    gradient of the states after them [W, H, B].
+  """
+  return (_back_hoisted if hoisted else _back_in_the_loop)(*arguments)
 
 
 def _backward(residuals: tuple, gradient: jax.Array) -> tuple[jax.Array, Weights]:

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtad_jax.model.dense import DenseParameters
+
 
 class Reconstruction(NamedTuple):
   """mean, variance: [B, ..., F] of the input; code_mean, code_log_variance: [B, ..., Z] of q(z | h)."""
@@ -28,18 +30,7 @@ class Reconstruction(NamedTuple):
   code_log_variance: jax.Array
 
 
-class _Dense(nn.Module):
-  """A layer's parameters, as `nn.Dense` has them: kernel [D, size] and bias [size]."""
-
-  size: int
-
-  @nn.compact
-  def __call__(self, num_inputs: int) -> tuple[jax.Array, jax.Array]:
-    kernel = self.param("kernel", nn.initializers.lecun_normal(), (num_inputs, self.size))
-    return kernel, self.param("bias", nn.initializers.zeros, (self.size,))
-
-
-def _apply(values: jax.Array, *layers: _Dense) -> tuple[jax.Array, ...]:
+def _apply(values: jax.Array, *layers: DenseParameters) -> tuple[jax.Array, ...]:
   """Returns each layer's outputs [size, ...] of values [D, ...]."""
   kernels, biases = zip(*(layer(values.shape[0]) for layer in layers), strict=True)
   flat = values.reshape(values.shape[0], -1)
@@ -66,12 +57,18 @@ class VAE(nn.Module):
       noise: [B, ..., Z] standard normal draws; None takes the mean code, which is what scoring does: one
         random draw would make a row's score depend on luck.
     """
-    of_code = _Dense(self.latent_size, name="code_mean"), _Dense(self.latent_size, name="code_log_variance")
+    of_code = (
+      DenseParameters(self.latent_size, name="code_mean"),
+      DenseParameters(self.latent_size, name="code_log_variance"),
+    )
     code_mean, raw = _apply(states, *of_code)
     log_variance = bounded(raw, self.log_variance_min, self.log_variance_max)
     code = code_mean if noise is None else code_mean + jnp.exp(0.5 * log_variance) * reversed_axes(noise)
-    (hidden,) = _apply(code, _Dense(self.decoder_size, name="decoder"))
-    of_rows = _Dense(self.num_targets, name="mean"), _Dense(self.num_targets, name="variance")
+    (hidden,) = _apply(code, DenseParameters(self.decoder_size, name="decoder"))
+    of_rows = (
+      DenseParameters(self.num_targets, name="mean"),
+      DenseParameters(self.num_targets, name="variance"),
+    )
     mean, raw = _apply(nn.relu(hidden), *of_rows)
     variance = self.variance_floor + jax.nn.softplus(raw)
     return Reconstruction(mean.T, variance.T, code_mean.T, log_variance.T)

@@ -202,11 +202,10 @@ def _rows_by_machine(column: pa.ChunkedArray, row: np.ndarray) -> list[tuple[str
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
   """Returns a column as float64; null is NaN."""
-  try:
-    return table[name].cast(pa.float64()).to_numpy().astype(np.float64)
-  except pa.ArrowNotImplementedError:
-    # Arrow has no cast from bool to double
-    return table[name].cast(pa.int8()).cast(pa.float64()).to_numpy().astype(np.float64)
+  column = table[name]
+  if pa.types.is_boolean(column.type):
+    column = column.cast(pa.int8())  # Arrow has no cast from bool to double
+  return column.cast(pa.float64()).to_numpy().astype(np.float64)
 
 
 def _milliseconds(column: pa.ChunkedArray) -> np.ndarray:

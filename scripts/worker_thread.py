@@ -1,4 +1,4 @@
-"""Work done by one thread, in the order given, while the caller goes on: tables written while the device computes."""
+"""A thread that works in the order given while the caller goes on: tables are written while the device computes."""
 
 import threading
 from collections.abc import Callable
@@ -12,16 +12,16 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class Behind(Generic[Result]):
+class WorkerThread(Generic[Result]):
   """Does what it is given in a thread; leaving the block ends the thread, with an error without what still waits."""
 
   def __init__(self, most_waiting: int = MOST_WAITING):
-    self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="behind")
+    self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
     self._room = threading.Semaphore(most_waiting)
     self._futures: list[Future[Result]] = []
     self._num_seen = 0  # those known to have ended well
 
-  def __enter__(self) -> "Behind[Result]":
+  def __enter__(self) -> "WorkerThread[Result]":
     return self
 
   def do(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
