@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Set-up, linter, type checker, tests. Runs on the CPU in a few minutes.
+# Set-up, linter, type checker, tests. Runs on the CPU.
 #
-#   bash scripts/test.sh [--slow]      --slow: the tests of minutes too, and the adapters' in an environment beside
+#   bash scripts/test.sh [--slow]      --slow: the tests of minutes too, and in environments beside the adapters' and PyTorch's
 #
 # PYTHON and VENV choose the interpreter and the environment's folder, as in scripts/setup.sh.
 set -euo pipefail
@@ -43,3 +43,8 @@ VENV="$adapters" bash scripts/setup.sh test,sklearn,pyod,aeon,sktime,tsbad
 # its own requirements pin versions that do not go with ours; the extra tsbad has what its runner imports
 "$adapters/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "TSB-AD>=1.5,<2"
 "$adapters/bin/python" -m pytest -q -m slow tests/test_adapters.py
+
+yardstick="${VENV:-.venv}-torch"
+echo "PyTorch's network beside ours, in $yardstick"
+VENV="$yardstick" bash scripts/setup.sh test,torch
+"$yardstick/bin/python" -m pytest -q tests/test_torch_network.py

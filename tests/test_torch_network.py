@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_model import SMALL
+from test_model import SMALL as WITH_SKIP
 
 from mtad_jax.config import ModelConfig, to_dict
 from mtad_jax.config_choices import Attention, RunMode
@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, the yardstick's framework,
 import torch_network  # noqa: E402  # where torch is absent there is nothing to import
 
 TOLERANCE = 1e-4
+SMALL = dataclasses.replace(WITH_SKIP, linear_rows=0)  # the yardstick has no linear skip
 NUM_METRICS, NUM_WINDOWS, KL_WEIGHT = 5, 4, 0.7
 TARGETS = (0, 2, 3)
 
