@@ -72,7 +72,8 @@ def _make(name: str, cell: Cell, seed: int) -> dict[str, Any]:
     else:
       _train(folder, cell.settings, seed)
     run_program("score.py", f"--workdir={folder}")
-    run_program("evaluate.py", f"--workdir={folder}")
+    # the floors know nothing of a cell: one evaluation has them
+    run_program("evaluate.py", f"--workdir={folder}", *([] if name == "default" else ["--floors="]))
   return json.loads(done.read_text())
 
 
@@ -96,7 +97,7 @@ def main() -> int:
     began = time.perf_counter()
     result = _make(name, CELLS[name], seed)
     figures[name].append([_figure(result, path) for _, path in FIGURES])
-    floors = {floor: entry["average_precision"] for floor, entry in result["mean"]["floors"].items()}
+    floors |= {floor: entry["average_precision"] for floor, entry in result["mean"]["floors"].items()}
     told = f"{name}, seed {seed}: average precision {figures[name][-1][0]:.3f}"
     say(f"{told} ({time.perf_counter() - began:.0f} s)")
   rows = [["cell", *(head for head, _ in FIGURES)]]
@@ -105,7 +106,8 @@ def main() -> int:
   print(f"\nMean of {', '.join(FLAGS.machines)}; seeds {', '.join(FLAGS.seeds)}; ±: half the span of the seeds")
   print(align(rows))
   falling = sorted(floors.items(), key=lambda pair: -pair[1])
-  print("floors: " + ", ".join(f"{name} {value:.3f}" for name, value in falling))
+  if falling:
+    print("floors: " + ", ".join(f"{name} {value:.3f}" for name, value in falling))
   return 0
 
 
