@@ -19,13 +19,19 @@ MOST_TERMS = 16  # added per pass; more make the program longer to compile and n
 
 
 def _chunks(array: jax.Array, axis: int) -> jax.Array:
-  """Returns [chunks, terms, ...]: the axis moved to the front, cut evenly, the last chunk filled up with zeros."""
-  moved = jnp.moveaxis(array, axis, 0)
-  length = moved.shape[0]
+  """Returns [chunks, ..., terms, ...]: the axis cut evenly, the last chunk filled up with zeros.
+
+  The terms stay where the axis was: in front, they would lie a batch apart, often by a multiple of 4096 bytes, in the
+  same few lines of a cache.
+  """
+  length = array.shape[axis]
   num_chunks = -(-length // MOST_TERMS)
   terms = -(-length // num_chunks)
-  filled = jnp.pad(moved, ((0, num_chunks * terms - length), *((0, 0),) * (moved.ndim - 1)))
-  return filled.reshape(num_chunks, terms, *moved.shape[1:])
+  widths = [(0, 0)] * array.ndim
+  widths[axis] = (0, num_chunks * terms - length)
+  filled = jnp.pad(array, widths)
+  split = filled.reshape(*array.shape[:axis], num_chunks, terms, *array.shape[axis + 1 :])
+  return jnp.moveaxis(split, axis, 0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -38,8 +44,9 @@ def pair_logits(left: jax.Array, right: jax.Array, weight: jax.Array, slope: flo
   batch, _, num_nodes = left.shape
 
   def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-    for one, other, factor in zip(*chunk, strict=True):  # [B, N], [B, N], []
-      x, y = other[:, None, :], one[:, :, None]
+    lefts, rights, factors = chunk  # [B, terms, N], [B, terms, N], [terms]
+    for t in range(lefts.shape[1]):
+      x, y, factor = rights[:, t, None, :], lefts[:, t, :, None], factors[t]
       total = total + factor * jnp.where(x > y, x, y)  # a NaN is told by the plain sums below
     return total, None
 
@@ -53,8 +60,10 @@ def _slopes_sum(own: jax.Array, other: jax.Array, gradient: jax.Array, slope: fl
   """Returns [B, A, N]: sum_j gradient_ji s(own_ki + other_kj); gradient [B, N, N], own and other [B, A, N]."""
 
   def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-    for o, g in zip(*chunk, strict=True):  # [B, A], [B, N]
-      total = total + jnp.where(own >= o[:, :, None], g[:, None, :], slope * g[:, None, :])
+    others, gradients = chunk  # [B, A, terms], [B, terms, N]
+    for t in range(others.shape[2]):
+      o, g = others[:, :, t, None], gradients[:, t, None, :]
+      total = total + jnp.where(own >= o, g, slope * g)
     return total, None
 
   return lax.scan(add, jnp.zeros_like(own), (_chunks(-other, 2), _chunks(gradient, 1)))[0]
