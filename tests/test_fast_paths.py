@@ -12,7 +12,7 @@ import tiny
 from mtad_jax.config_choices import Attention
 from mtad_jax.data.fleet import training_arrays
 from mtad_jax.model import attention, gru, recurrence
-from mtad_jax.model.pair_logits import MOST_TERMS, pair_logits
+from mtad_jax.model.pair_logits import MOST_TERMS, PairWeights, pair_logits
 from mtad_jax.model.recurrence import Weights, all_states, last_state
 from mtad_jax.train import fleet_step
 from mtad_jax.train.fleet_step import make_programs, place
@@ -37,10 +37,11 @@ def plain_states(inputs: jax.Array, weights: Weights) -> jax.Array:
   return jnp.swapaxes(states, 1, 2)
 
 
-def plain_logits(left: jax.Array, right: jax.Array, weight: jax.Array, slope: float) -> jax.Array:
-  """Every pair written out, [B, A, N, N]."""
-  pairs = jax.nn.leaky_relu(left[:, :, :, None] + right[:, :, None, :], slope)
-  return jnp.sum(pairs * weight[None, :, None, None], axis=1)
+def plain_logits(nodes: jax.Array, weights: PairWeights, slope: float) -> jax.Array:
+  """Every pair written out, [B, N, N, A]."""
+  left = nodes @ weights.left + weights.left_bias[None, None, :]
+  right = nodes @ weights.right
+  return jax.nn.leaky_relu(left[:, :, None, :] + right[:, None, :, :], slope) @ weights.terms
 
 
 def value_and_gradients(part: Callable[..., jax.Array], *arguments: Any) -> Any:
@@ -96,34 +97,39 @@ def test_a_cpu_forms_products_in_the_loop_where_the_batch_is_half_the_weights_or
 @pytest.mark.parametrize("num_nodes", [1, 5, MOST_TERMS, 2 * MOST_TERMS + 1])
 @pytest.mark.parametrize("width", [1, MOST_TERMS + 1, 2 * MOST_TERMS])
 def test_the_pairs_logits_and_their_gradients(num_nodes: int, width: int) -> None:
-  left, right, weight = draw(2, (3, width, num_nodes), (3, width, num_nodes), (width,))
-  right = right.at[0, :, 0].set(-left[0, :, 0])  # a pair at the kink: the slope there is that of above
-  arguments = (left, right, weight)
+  nodes, *arrays = draw(2, (3, num_nodes, 4), (4, width), (width,), (4, width), (width,))
+  weights = PairWeights(*arrays)
   for slope in (0.2, 0.0):
-    found = value_and_gradients(lambda *x, s=slope: pair_logits(*x, s), *arguments)
-    assert_alike(found, value_and_gradients(lambda *x, s=slope: plain_logits(*x, s), *arguments))
+    found = value_and_gradients(lambda *x, s=slope: pair_logits(*x, s), nodes, weights)
+    assert_alike(found, value_and_gradients(lambda *x, s=slope: plain_logits(*x, s), nodes, weights))
+
+
+def test_at_the_kink_the_slope_is_that_of_above() -> None:
+  weights = PairWeights(jnp.ones((1, 1)), jnp.zeros(1), -jnp.ones((1, 1)), jnp.ones(1))
+  gradient = jax.grad(lambda x: jnp.sum(pair_logits(jnp.ones((1, 1, 1)), x, 0.2), axis=None))(weights)
+  assert gradient.left_bias[0] == 1
 
 
 @pytest.mark.usefixtures("either_path")
 def test_mapped_over_machines_each_is_its_own() -> None:
-  left, right, weight = draw(3, (4, 2, 6, 5), (4, 2, 6, 5), (4, 6))
+  nodes, *arrays = draw(3, (4, 2, 5, 3), (4, 3, 6), (4, 6), (4, 3, 6), (4, 6))
   inputs, *weights = draw(4, (4, 3, 5, 2), (4, 5, 12), (4, 12), (4, 4, 12), (4, 4))
-  whole = jax.vmap(lambda *x: pair_logits(*x, 0.2))(left, right, weight)
+  whole = jax.vmap(lambda *x: pair_logits(*x, 0.2))(nodes, PairWeights(*arrays))
   states = jax.vmap(all_states)(inputs, Weights(*weights))
   for lane in range(4):
-    np.testing.assert_allclose(
-      whole[lane], pair_logits(left[lane], right[lane], weight[lane], 0.2), atol=1e-5
-    )
+    of_lane = PairWeights(*(array[lane] for array in arrays))
+    np.testing.assert_allclose(whole[lane], pair_logits(nodes[lane], of_lane, 0.2), atol=1e-5)
     alone = all_states(inputs[lane], Weights(*(array[lane] for array in weights)))
     np.testing.assert_allclose(states[lane], alone, atol=1e-6)
 
 
 def test_no_array_of_all_pairs_is_ever_made() -> None:
   """Neither forward nor backward: the largest value has the size of the projections or of the logits."""
-  batch, width, nodes = 2, 64, 48
-  shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, width, nodes),) * 2 + ((width,),)]
-  program = jax.jit(jax.grad(lambda *x: jnp.sum(pair_logits(*x, 0.2) ** 2, axis=None), (0, 1, 2)))
-  memory = program.lower(*shapes).compile().memory_analysis()
+  batch, width, nodes, length = 2, 64, 48, 24
+  shapes = ((batch, nodes, length), (length, width), (width,), (length, width), (width,))
+  of_nodes, *of_weights = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+  program = jax.jit(jax.grad(lambda *x: jnp.sum(pair_logits(*x, 0.2) ** 2, axis=None), (0, 1)))
+  memory = program.lower(of_nodes, PairWeights(*of_weights)).compile().memory_analysis()
   assert memory.temp_size_in_bytes < 4 * batch * width * nodes * nodes / 2
 
 

@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtad_jax.model.pair_logits import pair_logits
+from mtad_jax.model.dense import DenseKernel, DenseParameters
+from mtad_jax.model.pair_logits import PairWeights, pair_logits
 
 
 class GraphAttention(nn.Module):
@@ -31,11 +32,10 @@ class GraphAttention(nn.Module):
     glorot = nn.initializers.glorot_uniform()
     if self.gatv2:
       width = self.attention_size or 2 * length
-      left = nn.Dense(width, name="left")(nodes)  # [B, N, A]
-      right = nn.Dense(width, use_bias=False, name="right")(nodes)
-      weight = self.param("weight", glorot, (width, 1))[:, 0]
-      sides = jnp.swapaxes(left, 1, 2), jnp.swapaxes(right, 1, 2)  # [B, A, N]
-      logits = pair_logits(*sides, weight, self.leaky_slope)  # [B, N, N]
+      left, left_bias = DenseParameters(width, name="left")(length)
+      right = DenseKernel(width, name="right")(length)
+      terms = self.param("weight", glorot, (width, 1))[:, 0]
+      logits = pair_logits(nodes, PairWeights(left, left_bias, right, terms), self.leaky_slope)
     else:
       left = nodes @ self.param("left", glorot, (length, 1))  # [B, N, 1]
       right = nodes @ self.param("right", glorot, (length, 1))

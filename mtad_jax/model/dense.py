@@ -4,6 +4,17 @@ import flax.linen as nn
 import jax
 
 
+class DenseKernel(nn.Module):
+  """Kernel [D, size] alone, as `nn.Dense` without a bias has it."""
+
+  size: int
+
+  @nn.compact
+  def __call__(self, num_inputs: int) -> jax.Array:
+    """Returns the kernel for inputs of width D = num_inputs."""
+    return self.param("kernel", nn.initializers.lecun_normal(), (num_inputs, self.size))
+
+
 class DenseParameters(nn.Module):
   """Kernel [D, size] and bias [size], named and drawn as those of `nn.Dense`."""
 
