@@ -27,6 +27,7 @@ def test_both_measures_are_told_as_json_and_as_a_table() -> None:
   assert f"ratio {guard['ratio']:.3f} (" in table[1]
 
 
+@pytest.mark.slow
 def test_one_measure_alone() -> None:
   done = succeeded(
     run_here(

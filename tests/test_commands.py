@@ -347,6 +347,7 @@ def stopped(fleet: Path, workdir: Path) -> None:
   assert "stopped by a signal; run the same command again to go on" in out
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_never_stopped(trained: Trained, tmp_path: Path) -> None:
   stopped(trained.fleet, tmp_path / "run")
   step, _ = last_state(tmp_path / "run")
@@ -365,6 +366,7 @@ def test_stopped_and_resumed_equals_never_stopped(trained: Trained, tmp_path: Pa
   assert ends[0]["run_id"] != ends[1]["run_id"]
 
 
+@pytest.mark.slow
 def test_one_seed_one_network(trained: Trained, tmp_path: Path) -> None:
   """In another process, and without a stop; a finished run taken up again trains nothing; another seed differs."""
   _, state = last_state(trained.workdir)

@@ -149,7 +149,14 @@ def say_nothing(examples: list[Example]) -> list[str]:
   return told
 
 
-def test_the_examples_run_and_are_silent_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.chdir(tmp_path)
+  make_folder(tmp_path)
+  assert run_in_order(the_day(slow=False)) == []
+
+
+@pytest.mark.slow
+def test_the_examples_are_silent_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.chdir(tmp_path)
   make_folder(tmp_path)
   day = the_day(slow=False)

@@ -177,6 +177,7 @@ def test_a_sick_machine_leaves_the_run_of_the_others_bit_equal(tmp_path, rows, k
     assert row["machine_step"][0] == row["machine_step"][2] == 43
 
 
+@pytest.mark.slow
 def test_a_run_with_rollbacks_stopped_and_resumed_equals_never_having_stopped(tmp_path, monkeypatch):
   """The guard's memory too: snapshot, history of losses, attempts, cut rates, records not yet logged."""
   config = tiny.make_config(train={**GUARD, "max_rollbacks": 30, "num_train_steps": 43})
