@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Set-up, linter, type checker, tests. Runs on the CPU.
 #
-#   bash scripts/test.sh [--slow]      --slow: the tests of minutes too, and in environments beside the adapters' and PyTorch's
+#   bash scripts/test.sh [--slow]      --slow: the tests of minutes too; and, each in an environment of its own, those
+#                                      of the adapters and of the PyTorch network
 #
 # PYTHON and VENV choose the interpreter and the environment's folder, as in scripts/setup.sh.
 set -euo pipefail

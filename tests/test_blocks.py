@@ -124,7 +124,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
   return found
 
 
-@pytest.mark.slow
 def test_the_commands_give_the_same_scores_in_blocks(runs: dict[str, Path]):
   whole, cut = (read_table(runs[name] / "scores.parquet") for name in ("whole", "cut"))
   np.testing.assert_array_equal(whole["machine"], cut["machine"])
@@ -138,7 +137,6 @@ def test_the_commands_give_the_same_scores_in_blocks(runs: dict[str, Path]):
   assert "web-2" in told
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_in_its_own_blocks_only(runs: dict[str, Path]):
   settings = (*TINY, "--config.train.num_train_steps=40", f"--source={runs['fleet']}")
   told = refused(run_here("train.py", *settings, f"--workdir={runs['cut']}"), 1, "machines_per_block is 0, there 2")

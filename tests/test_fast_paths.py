@@ -107,7 +107,7 @@ def test_the_pairs_logits_and_their_gradients(num_nodes: int, width: int) -> Non
 def test_at_the_kink_the_slope_is_that_of_above() -> None:
   weights = PairWeights(jnp.ones((1, 1)), jnp.zeros(1), -jnp.ones((1, 1)), jnp.ones(1))
   gradient = jax.grad(lambda x: jnp.sum(pair_logits(jnp.ones((1, 1, 1)), x, 0.2), axis=None))(weights)
-  assert gradient.left_bias[0] == 1
+  assert (gradient.left_bias[0], gradient.left[0, 0], gradient.right[0, 0]) == (1, 1, 1)
 
 
 @pytest.mark.usefixtures("either_path")

@@ -23,7 +23,7 @@ MOST_TERMS = 16
 
 
 def _even_terms(length: int) -> int:
-  """Returns how many terms a pass has where each reads its chunk twice: as even as can be, so 8 and more."""
+  """Returns how many terms a pass has where each reads its chunk twice: cut evenly, 9 to 16 of more than 16."""
   return -(-length // -(-length // MOST_TERMS))
 
 
