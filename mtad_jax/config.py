@@ -117,6 +117,8 @@ class DetectConfig:
 
   rule: ScoringRule = ScoringRule.JOINT
   largest_metrics: int = 3  # rule joint: the metrics whose scores are summed, the largest of a row
+  level_limit: float = 10.0  # rule joint: deviations that the level's departure counts for at most, so that a metric
+  # whose level has moved for good does not drown what happens after; 0: the level does not count
   smoothed_minutes: tuple[int, ...] = (1, 4, 16, 64)  # rule joint: a row's score is the mean of the means over so
   # long, up to itself: the first sees a fault at once, the last holds on while it lasts; without a clock, rows
   gamma: float = 0.8  # the other rules: weight of the reconstruction beside the forecast (paper)

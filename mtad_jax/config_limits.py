@@ -62,6 +62,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "roles.batch_rows": (10, None),
   "roles.passes": (1, None),
   "detect.largest_metrics": (1, None),
+  "detect.level_limit": (0, None),
   "detect.gamma": (0, None),
   "detect.error_floor": (1e-12, None),
   "detect.min_calibration_rows": (1, None),

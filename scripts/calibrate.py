@@ -48,6 +48,7 @@ flags.DEFINE_float("initial_quantile", None, "where POT's tail begins")
 flags.DEFINE_float("error_floor", None, "smallest deviation that an error is measured in, scaled units")
 flags.DEFINE_float("gamma", None, "weight of the reconstruction beside the forecast")
 flags.DEFINE_integer("largest_metrics", None, "rule joint: the metrics whose scores are summed, the largest of a row")
+flags.DEFINE_float("level_limit", None, "rule joint: deviations that the level counts for at most; 0: not at all")
 flags.DEFINE_list("smoothed_minutes", None, "rule joint: what a row's score is averaged over, e.g. 1,4,16,64")
 flags.DEFINE_string("rule", None, "joint, density, standardised, surprise, gamma or raw")
 flags.DEFINE_string("prior", None, "what experts know of metrics: a TOML file; kept as the run's prior.toml")
@@ -56,7 +57,8 @@ flags.DEFINE_multi_string("exclude", [], "further ranges to leave out of the cal
 
 _FIELDS = [
   *("pot_q", "alarms_per_week", "sensitivity", "warning", "threshold", "initial_quantile", "error_floor", "gamma"),
-  *("rule", "largest_metrics", "merge_gap_rows", "min_event_rows", "alarm_checks", "alarm_window_checks"),
+  *("rule", "largest_metrics", "level_limit", "merge_gap_rows", "min_event_rows"),
+  *("alarm_checks", "alarm_window_checks"),
   *("release_ratio", "cooldown_rows", "level_minutes", "learn_minutes"),
 ]
 

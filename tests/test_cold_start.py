@@ -298,9 +298,10 @@ def test_the_calibration_of_a_role_equals_a_slow_one(runs: Runs) -> None:
 
   # rule joint, the default: departures from both errors, the largest summed, means over the minutes before
   floor = config.detect.error_floor
-  total = sum(
+  of_errors, of_level = (
     np.maximum(0, part - part.mean(axis=0)) / np.maximum(part.std(axis=0), floor) for part in (away, departures)
   )
+  total = of_errors + np.minimum(of_level, config.detect.level_limit)
   sums = np.sort(total, axis=1)[:, -min(config.detect.largest_metrics, len(WEB)) :].sum(axis=1)
   halves = np.split(sums, [len(held[0])])
   scores = []

@@ -427,7 +427,10 @@ def test_a_preview_names_events_and_writes_nothing(trained: Trained, tmp_path: P
 
 def test_settings_of_the_joint_rule_and_conformal_thresholds_are_kept(trained: Trained, tmp_path: Path) -> None:
   workdir = Path(shutil.copytree(trained.workdir, tmp_path / "run"))
-  flags = ("--smoothed_minutes=1,3", "--largest_metrics=1", "--threshold=conformal", "--pot_q=0.02")
+  flags = (
+    *("--smoothed_minutes=1,3", "--largest_metrics=1", "--level_limit=4"),
+    *("--threshold=conformal", "--pot_q=0.02"),
+  )
   succeeded(run_here("calibrate.py", f"--workdir={workdir}", *flags))
   stored = json.loads((workdir / "calibration.json").read_text())
   assert (stored["detect"]["smoothed_minutes"], stored["detect"]["largest_metrics"]) == ([1, 3], 1)

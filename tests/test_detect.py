@@ -171,6 +171,21 @@ def test_the_joint_score_of_a_metric_is_the_sum_of_its_departures():
   np.testing.assert_allclose(found[0, 0], 0.4 / 0.01 + 0.3 / 0.1 + 0)  # 0.05 is usual
 
 
+@pytest.mark.parametrize(("limit", "counted"), [(0.0, 0.0), (5.0, 5.0), (10.0, 10.0), (100.0, 40.0)])
+def test_a_level_that_has_moved_counts_up_to_the_limit_and_the_other_errors_in_full(limit, counted):
+  away = np.full((1, 1), 0.5)  # 40 deviations of 0.01 above what is usual
+  one, tenth, hundredth = np.ones(1), np.full(1, 0.1), np.full(1, 0.01)
+  model = ErrorModel(*(Moments(one, one, tenth, hundredth) for _ in range(3)))
+  settings = DetectConfig(level_limit=limit)
+  nothing = np.zeros((1, 1), bool)
+  found = metric_scores(
+    Errors(away, away, np.zeros((1, 1)), away), model, nothing, ScoringRule.JOINT, settings, 1e-4
+  )
+  np.testing.assert_allclose(found[0, 0], 40 + 40 + counted)
+  alone = metric_scores(Errors(None, None, None, away), model, nothing, ScoringRule.JOINT, settings, 1e-4)
+  np.testing.assert_allclose(alone[0, 0], counted)
+
+
 @pytest.mark.parametrize("rule", [ScoringRule.JOINT, ScoringRule.STANDARDISED])
 def test_each_metric_is_measured_against_its_own_errors(rule):
   """Metrics whose errors differ tenfold in size weigh alike; below the floor they weigh less."""

@@ -175,7 +175,7 @@ def calibration_faults(
   if about.get("prior", "") != read_prior_text(workdir):
     faults.append(f"{file}: fitted with another {PRIOR} than there is now; run calibrate.py")
   wanted = json.loads(json.dumps(to_dict(config.detect)))  # lists for tuples, as in the file
-  for name in ("rule", "largest_metrics", "smoothed_minutes", "gamma", "error_floor"):
+  for name in ("rule", "largest_metrics", "level_limit", "smoothed_minutes", "gamma", "error_floor"):
     if about["detect"].get(name) != wanted[name]:
       faults.append(
         f"{file}: fitted with detect.{name} {about['detect'].get(name)!r}, {CONFIG} has {wanted[name]!r};"

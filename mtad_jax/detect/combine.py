@@ -4,9 +4,9 @@ e is an error, u = max(0, |e| - mean |e|) / deviation of |e| its departure, mean
 calibration part: each metric against its own error distribution (Garg et al. 2021). w = gamma / (1 + gamma) is the
 reconstruction's weight beside 1 - w of the forecast's (1 where a mode has one part). Every metric score is bounded
 below by 0, so that a row's score over its threshold has a meaning.
-- joint (default): u_f + u_r + u_l, u_l that of the level, the distance from the fit part's mean. A row's score is the
-  sum over its K largest metrics (faults touch few of them; noise touches all), averaged with those of the rows
-  before it over several lengths, as faults last.
+- joint (default): u_f + u_r + min(u_l, limit), u_l that of the level, the distance from the fit part's mean. A row's
+  score is the sum over its K largest metrics (faults touch few of them; noise touches all), averaged with those of
+  the rows before it over several lengths, as faults last.
 - density, of a role's mixture, on the rows themselves or on a network's errors (`residual_mixture.py`): the row's
   -log p(x) above the least it can be, averaged likewise; a metric's score is its surprise given the other metrics
   (`roles/attribution.py`).
@@ -102,7 +102,7 @@ def metric_scores(
       raise ValueError("rule density: there is no mixture of the role in this calibration; run calibrate.py")
     return np.where(silent, 0.0, errors.attribution)
   if rule is ScoringRule.JOINT:
-    total = _joint(errors, model, floor)
+    total = _joint(errors, model, floor, settings.level_limit)
     return np.where(silent & ~np.isnan(total), 0.0, total)
   weight = settings.gamma / (1 + settings.gamma)
   if errors.forecast is None or errors.reconstruction is None or rule is ScoringRule.RAW:
@@ -142,17 +142,13 @@ def _without_harmless(errors: Errors, direction: np.ndarray) -> Errors:
   )
 
 
-def _joint(errors: Errors, model: ErrorModel, floor: np.ndarray) -> np.ndarray:
-  parts = [
-    _standardised(part, moments, floor)
-    for part, moments in (
-      (errors.forecast, model.forecast),
-      (errors.reconstruction, model.reconstruction),
-      (errors.level, model.level),
-    )
-    if part is not None and moments is not None
-  ]
-  return np.sum(parts, axis=0)
+def _joint(errors: Errors, model: ErrorModel, floor: np.ndarray, level_limit: float) -> np.ndarray:
+  total = np.minimum(_standardised(errors.level, model.level, floor), level_limit)
+  if errors.forecast is not None and model.forecast is not None:
+    total = total + _standardised(errors.forecast, model.forecast, floor)
+  if errors.reconstruction is not None and model.reconstruction is not None:
+    total = total + _standardised(errors.reconstruction, model.reconstruction, floor)
+  return total
 
 
 def smoothed_rows(settings: DetectConfig, step_s: float | None) -> tuple[int, ...]:
