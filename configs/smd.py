@@ -16,6 +16,8 @@ def get_config(size: str = "") -> ConfigDict:
   config.data.dataset = "smd"
   config.data.sampling_step_s = 60.0  # one row a minute
   config.data.counters = "none"  # the publisher scaled every metric to 0..1
+  config.detect.threshold = "dspot"  # the level of some machines moves after training; docs/thresholds.md
+  config.detect.pot_q = 2e-3
   if size == "cpu":
     config.train.window_budget = 2_400_000  # about 5 times each of the 20 machines' fit windows
   return config

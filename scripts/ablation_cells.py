@@ -43,9 +43,12 @@ CELLS: dict[str, Cell] = {
   "surprise": Cell(calibrate={"rule": "surprise"}),
   "largest_1": Cell(calibrate={"largest_metrics": 1}),
   "all_metrics": Cell(calibrate={"largest_metrics": 10_000}),
+  "no_level": Cell(calibrate={"level_limit": 0}),
+  "level_without_limit": Cell(calibrate={"level_limit": 1e9}),
   "one_minute": Cell(calibrate={"smoothed_minutes": 1}),
   "mean_of_10_minutes": Cell(calibrate={"smoothed_minutes": 10}),
   "up_to_256_minutes": Cell(calibrate={"smoothed_minutes": "1,4,16,64,256"}),
+  "pot": Cell(calibrate={"threshold": "pot", "pot_q": 1e-4}),
 }
 FIGURES = (  # (head, path in evaluation.json's mean or root_cause)
   ("AP", ("mean", "detector", "average_precision")),

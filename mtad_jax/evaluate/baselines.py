@@ -132,18 +132,18 @@ def linear_autoregression(train: np.ndarray, test: np.ndarray) -> np.ndarray:
   if len(scaled) <= AR_ORDER:
     raise ValueError(f"{len(scaled)} training rows; a linear autoregression needs more than {AR_ORDER}")
   centre = np.mean(scaled, axis=0)
-  inputs, targets = _lagged(scaled - centre)
+  inputs, targets = lagged(scaled - centre)
   penalty = AR_RIDGE * np.eye(inputs.shape[1])
   weights = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ targets)
   usual = np.abs(targets - inputs @ weights)
-  inputs, targets = _lagged(np.concatenate([scaled[-AR_ORDER:], rows]) - centre)
+  inputs, targets = lagged(np.concatenate([scaled[-AR_ORDER:], rows]) - centre)
   errors = np.abs(targets - inputs @ weights)
   deviations = np.maximum(np.std(usual, axis=0), AR_ERROR_FLOOR)
   surprise = np.sort((errors - np.mean(usual, axis=0)) / deviations, axis=1)
   return causal_mean(np.sum(surprise[:, -AR_LARGEST:], axis=1), AR_SMOOTHED_ROWS)
 
 
-def _lagged(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lagged(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the AR_ORDER rows before each row, side by side, and the rows: [T - 8, 8 F], [T - 8, F]."""
   before = sliding_window_view(values, AR_ORDER, axis=0)[:-1]  # [T - 8, F, 8]
   return before.reshape(len(before), -1), values[AR_ORDER:]

@@ -52,24 +52,18 @@ def check_floors(names: Sequence[str]) -> tuple[str, ...]:
   return tuple(names)
 
 
-def floor_scores(
-  machine: Machine, config: Config, seed: int, names: Sequence[str] | None = None
-) -> dict[str, np.ndarray]:
-  """Returns the floors' scores of one machine, [T] by name.
+def usable_splits(machine: Machine, config: Config) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (train [T_train, F], test [T, F]) as the detector gets them, without NaN, unscaled.
 
-  The floors get what the detector gets: excluded training rows are left out, counters are differenced as
-  the settings say, and gaps are filled from the past.
+  Excluded training rows are left out, counters are differenced as the settings say, gaps are filled from the past.
 
   Args:
     machine: raw series.
-    config: data.counters, data.exclude, data.train_from and evaluate.pca_variance are read.
-    seed: one of the machine's own, so that no two share their random scores.
-    names: of `FLOORS`; None: those that are available.
+    config: data.counters, data.exclude and data.train_from are read.
 
   Raises:
-    ValueError: as `check_floors`, no training row left, or too few rows for one of the floors.
+    ValueError: no training row is left.
   """
-  names = available_floors()[0] if names is None else check_floors(names)
   train, test = machine.train.values, machine.test.values
   exclusions = parse_exclusions(config.data.exclude)
   times, beginnings = machine.train.timestamps, parse_beginnings(config.data.train_from)
@@ -80,8 +74,26 @@ def floor_scores(
     train, test = difference(train, is_counter), difference(test, is_counter)
   train = baselines.fill_forward(train[~is_excluded])
   if len(train) == 0:
-    raise ValueError(f"{machine.name}: no training row is left; the floors need at least one")
-  test = baselines.fill_forward(test, train[-1])
+    raise ValueError(f"{machine.name}: no training row is left; at least one is needed")
+  return train, baselines.fill_forward(test, train[-1])
+
+
+def floor_scores(
+  machine: Machine, config: Config, seed: int, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the floors' scores of one machine, [T] by name.
+
+  Args:
+    machine: raw series; the floors get `usable_splits` of it.
+    config: as `usable_splits`, and evaluate.pca_variance.
+    seed: one of the machine's own, so that no two share their random scores.
+    names: of `FLOORS`; None: those that are available.
+
+  Raises:
+    ValueError: as `check_floors`, no training row left, or too few rows for one of the floors.
+  """
+  names = available_floors()[0] if names is None else check_floors(names)
+  train, test = usable_splits(machine, config)
   scores = {}
   for name in names:
     try:
