@@ -1,7 +1,7 @@
 """The simulated fleet of scripts/demo.sh: minutes on two cores.
 
 python scripts/train.py --config=configs/demo.py --data_dir=data --workdir=runs/demo
-1,041 steps, 2 minutes on two cores; on the simulated fleet of seed 0 mean average precision .617, PCA error .345.
+1,041 steps, 2 minutes on two cores; on the simulated fleet of seed 0 mean average precision .638, PCA error .345.
 """
 
 from ml_collections import ConfigDict

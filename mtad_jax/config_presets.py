@@ -57,5 +57,6 @@ def mixture_settings(size: str = "") -> dict[str, Any]:
   tree["model"]["detector"] = Detector.ROLE_MIXTURE.value
   tree["model"]["run_mode"] = RunMode.RECONSTRUCTING.value  # of each metric given the others; nothing is forecast
   tree["model"]["window_size"] = 2  # a row is judged by itself; the smallest window there is
+  tree["detect"]["level_limit"] = 1e9  # none: without a forecast the level is half of what is known of a fault
   tree["detect"]["score_batch"] = 1024
   return tree
