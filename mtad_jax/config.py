@@ -74,6 +74,8 @@ class TrainConfig:
   final_learning_rate: float = 1e-3  # reached after the last step
   schedule: str = "linear"  # from learning_rate to final_learning_rate: linear, cosine, exponential
   warmup_steps: int = 0
+  trimmed_share: float = 0.0  # of a step's windows: those of largest loss are left out of it, as anomalies in the
+  # training data would be; 0: none
   clip_gradients: float = 1.0  # global norm, per machine; 0: off
   kl_weight: float = 1.0
   guard: bool = True  # off, for measuring what it costs: the first bad step stays in the parameters

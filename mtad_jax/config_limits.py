@@ -37,6 +37,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
   "train.learning_rate": (0, None),
   "train.final_learning_rate": (0, None),
   "train.warmup_steps": (0, None),
+  "train.trimmed_share": (0, 0.9),
   "train.clip_gradients": (0, None),
   "train.kl_weight": (0, None),
   "train.spike_factor": (0, None),

@@ -33,21 +33,22 @@ flags.DEFINE_list("seeds", ["0", "1"], "of the network")
 flags.DEFINE_list("machines", list(TUNING_MACHINES), "which machines")
 
 
-def _train(folder: Path, settings: Mapping[str, Any], seed: int) -> None:
+def _train(folder: Path, settings: Mapping[str, Any], seed: int, machines: Sequence[str], *more: str) -> None:
+  """Trains machines, each with the same number of windows, with the settings changed; `more`: flags of train.py."""
   changed = {
-    "train.window_budget": FLAGS.window_budget,
+    "train.window_budget": round(FLAGS.window_budget * len(machines) / len(FLAGS.machines)),
     "train.random_seed": seed,
     "train.progress_bar": False,
     **settings,
   }
-  machines = tuple(FLAGS.machines)
   arguments = [f"--config.{name}={value}" for name, value in changed.items()]
   run_training(
     f"--config={FLAGS.config}",
     f"--data_dir={FLAGS.data_dir}",
     f"--workdir={folder}",
-    f"--config.data.machines={machines!r}",
+    f"--config.data.machines={tuple(machines)!r}",
     *arguments,
+    *more,
   )
 
 
@@ -56,6 +57,8 @@ def _make(name: str, cell: Cell, seed: int) -> dict[str, Any]:
   folder = Path(FLAGS.workdir) / f"{name}-{seed}"
   done = folder / "evaluation.json"
   about = {"config": FLAGS.config, "window_budget": FLAGS.window_budget, "machines": FLAGS.machines}
+  if cell.begun_by:
+    about["begun_by"] = cell.begun_by
   check_made_with(folder, {**about, "settings": dict(cell.settings), "calibrate": dict(cell.calibrate or {})})
   if not done.exists():
     if cell.calibrate:
@@ -69,8 +72,12 @@ def _make(name: str, cell: Cell, seed: int) -> dict[str, Any]:
         half.rename(folder)
       changed = [f"--{flag}={value}" for flag, value in cell.calibrate.items()]
       run_program("calibrate.py", f"--workdir={folder}", *changed)
+    elif cell.begun_by:
+      source = folder.with_name(f"{folder.name}.begun_by")
+      _train(source, cell.settings, seed, cell.begun_by)
+      _train(folder, cell.settings, seed, FLAGS.machines, f"--warm_start={source}")
     else:
-      _train(folder, cell.settings, seed)
+      _train(folder, cell.settings, seed, FLAGS.machines)
     run_program("score.py", f"--workdir={folder}")
     # the floors know nothing of a cell: one evaluation has them
     run_program("evaluate.py", f"--workdir={folder}", *([] if name == "default" else ["--floors="]))

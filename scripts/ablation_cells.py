@@ -6,17 +6,25 @@ from typing import Any, NamedTuple
 
 TUNING_MACHINES = ("machine-1-1", "machine-1-5", "machine-2-1", "machine-3-2")
 UNTRAINED = {"train.num_train_steps": 1, "train.window_budget": 0, "train.warmup_steps": 1_000_000}
+MIXTURE = {  # of configs/role_gmm.py, where it differs
+  "model.detector": "role_mixture",
+  "model.run_mode": "RECONSTRUCTING",
+  "model.window_size": 2,
+  "detect.level_limit": 1e9,
+  "detect.score_batch": 1024,
+}
 
 
 class Cell(NamedTuple):
   """One row of the table.
 
   settings: config fields that differ. calibrate: flags of calibrate.py, for a copy of the default's run; None: a run
-  of its own.
+  of its own. begun_by: machines of the same roles, whose networks, trained first, the cell's begin with.
   """
 
   settings: Mapping[str, Any] = MappingProxyType({})
   calibrate: Mapping[str, Any] | None = None
+  begun_by: tuple[str, ...] = ()
 
 
 CELLS: dict[str, Cell] = {
@@ -36,7 +44,10 @@ CELLS: dict[str, Cell] = {
   "latent_4": Cell({"model.latent_size": 4}),
   "latent_64": Cell({"model.latent_size": 64}),
   "no_cleaning": Cell({"data.clean": False}),
+  "trimmed_5_percent": Cell({"train.trimmed_share": 0.05}),
   "half_the_learning_rate": Cell({"train.learning_rate": 1e-3}),
+  "warm_started": Cell(begun_by=("machine-1-2", "machine-2-2", "machine-3-3")),
+  "role_mixture": Cell(MIXTURE),
   "error_floor_0_1_percent": Cell(calibrate={"error_floor": 0.001}),
   "error_floor_3_percent": Cell(calibrate={"error_floor": 0.03}),
   "standardised": Cell(calibrate={"rule": "standardised"}),

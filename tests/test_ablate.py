@@ -6,8 +6,8 @@ import pytest
 from ablation_cells import CELLS, TUNING_MACHINES
 from fleets import refused, run_here, succeeded
 
-from configs import smd
-from mtad_jax.config import freeze
+from configs import role_gmm, smd
+from mtad_jax.config import freeze, to_dict
 
 AS_SETTING = {"smoothed_minutes": lambda text: [int(item) for item in str(text).split(",")]}
 
@@ -23,8 +23,28 @@ def test_a_cell_s_settings_are_allowed_and_differ_from_the_default(name: str) ->
     tree[group][field] = value
   for flag, value in (cell.calibrate or {}).items():
     tree["detect"][flag] = AS_SETTING.get(flag, lambda x: x)(value)
-  assert (freeze(tree) == default) == (name == "default")
+  assert (freeze(tree) == default) == (name in ("default", "warm_started"))
   assert not (cell.settings and cell.calibrate)
+
+
+def test_a_cell_is_begun_by_machines_of_the_tuning_machines_roles_and_by_none_of_them() -> None:
+  begun_by = CELLS["warm_started"].begun_by
+  assert {name.rsplit("-", 1)[0] for name in begun_by} == {name.rsplit("-", 1)[0] for name in TUNING_MACHINES}
+  assert not set(begun_by) & set(TUNING_MACHINES)
+  assert [name for name, cell in CELLS.items() if cell.begun_by] == ["warm_started"]
+
+
+def test_the_mixture_s_cell_is_its_config() -> None:
+  tree = smd.get_config("cpu").to_dict()
+  for path, value in CELLS["role_mixture"].settings.items():
+    group, field = path.split(".")
+    tree[group][field] = value
+  mine, theirs = to_dict(freeze(tree)), to_dict(freeze(role_gmm.get_config().to_dict()))
+  assert mine["roles"] == theirs["roles"]
+  for name in ("detector", "run_mode", "window_size"):
+    assert mine["model"][name] == theirs["model"][name]
+  for name in ("rule", "level_limit", "score_batch"):
+    assert mine["detect"][name] == theirs["detect"][name]
 
 
 def write_result(folder, precision: float) -> None:

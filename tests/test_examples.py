@@ -14,7 +14,7 @@ import pytest
 from fleets import ROOT, SCRIPTS, Done, run_here
 
 COMMANDS = sorted(path.name for path in SCRIPTS.glob("*.py") if '__name__ == "__main__"' in path.read_text())
-DAY = ("prepare", "floors", "train", "calibrate", "score", "evaluate", "report", "annotate", "alert")
+DAY = ("prepare", "floors", "rehearse", "train", "calibrate", "score", "evaluate", "report", "annotate", "alert")
 DAY += ("inspect_checkpoint", "retrain")  # in the order in which each finds what it needs
 TINY = (
   "--config.model.window_size=8",

@@ -64,6 +64,20 @@ def lane_rows(
   return batch_rows(MachineArrays(*(x[lane] for x in arrays)), step, attempt, config)
 
 
+def mean_losses(losses: Losses, trimmed_share: float) -> Losses:
+  """Returns the means [] over the windows [B], without the share of them whose total is largest.
+
+  At least one window is kept. A loss that is not finite is never hidden: any such window makes the mean not finite.
+  """
+  num_windows = losses.total.shape[0]
+  num_kept = max(1, num_windows - round(trimmed_share * num_windows))
+  if num_kept == num_windows:
+    return Losses(*(jnp.mean(x, axis=0) for x in losses))
+  order = jnp.argsort(jax.lax.stop_gradient(losses.total))
+  weights = jnp.zeros(num_windows, losses.total.dtype).at[order[:num_kept]].set(1 / num_kept)
+  return Losses(*(jnp.sum(weights * x, axis=0) for x in losses))  # 0 times NaN or infinity is NaN
+
+
 def train_step(
   state: TrainState,
   arrays: MachineArrays,
@@ -88,12 +102,12 @@ def train_step(
     purpose_key(settings.random_seed, NOISE_PURPOSE, arrays.machine_ids), guard.attempt
   )
 
-  def mean_losses(params: dict) -> tuple[jax.Array, tuple[Losses, jax.Array]]:
+  def batch_loss(params: dict) -> tuple[jax.Array, tuple[Losses, jax.Array]]:
     losses = _batch_losses(params, arrays, rows, jax.random.fold_in(key, state.step), config, targets)
-    means = Losses(*(jnp.mean(x, axis=0) for x in losses))
+    means = mean_losses(losses, settings.trimmed_share)
     return means.total, (means, losses.total)
 
-  (_, (losses, per_window)), gradients = jax.value_and_grad(mean_losses, has_aux=True)(state.params)
+  (_, (losses, per_window)), gradients = jax.value_and_grad(batch_loss, has_aux=True)(state.params)
   directions, optimizer = make_optimizer(settings).update(gradients, state.optimizer, state.params)
   rate = learning_rate(state.step, num_steps, settings) * guard.learning_rate_scale
   params = optax.apply_updates(state.params, jax.tree.map(lambda x: -rate * x, directions))
