@@ -57,7 +57,9 @@ class Judgement(NamedTuple):
   promised_share: float
 
 
-def _put_fault(values: np.ndarray, start: int, num_rows: int, kind: str, movable: np.ndarray, rng) -> None:
+def _put_fault(
+  values: np.ndarray, start: int, num_rows: int, kind: str, movable: np.ndarray, rng: np.random.Generator
+) -> None:
   """Puts a fault into some movable metrics of rows [start, start + num_rows) of values [n, F], in place."""
   rows = np.arange(start, start + num_rows)
   count = int(rng.integers(1, max(2, len(movable) // 3)))
@@ -74,7 +76,7 @@ def _put_fault(values: np.ndarray, start: int, num_rows: int, kind: str, movable
     pairs = rng.permutation(movable)[: 2 * max(1, count // 2)]
     first, second = np.array_split(pairs, 2)
     values[np.ix_(rows, [*first, *second])] = values[np.ix_(rows, [*second, *first])]
-  else:  # the metrics' own past: values as usual, out of step with all others
+  else:  # the metrics' own values of another time: as usual, out of step with all others
     shift = int(rng.integers(num_rows, max(num_rows + 1, start)))
     values[here] = values[np.ix_((rows - shift) % len(values), metrics)]
 
