@@ -66,7 +66,8 @@ def _put_fault(
   metrics = rng.choice(movable, count, replace=False)
   here = np.ix_(rows, metrics)
   if kind in ("spike", "level_shift", "drift"):
-    height = np.exp(rng.uniform(*np.log(_DEVIATIONS), count)) * rng.choice([-1.0, 1.0], count)
+    least, most = np.log(_DEVIATIONS)
+    height = np.exp(rng.uniform(least, most, count)) * rng.choice([-1.0, 1.0], count)
     height *= np.maximum(values[:, metrics].std(axis=0), _SMALLEST_DEVIATION)
     shape = np.linspace(0, 2, num_rows) if kind == "drift" else np.ones(num_rows)
     values[here] += shape[:, None] * height[None, :]
