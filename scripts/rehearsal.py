@@ -16,7 +16,7 @@ from mtad_jax.detect.calibration import quiet_rows
 from mtad_jax.detect.combine import metric_scores, row_scores
 from mtad_jax.detect.errors import Errors, fit_error_model, take_rows
 from mtad_jax.detect.thresholds import critical_rate, fit_threshold, row_thresholds
-from mtad_jax.evaluate.baselines import AR_ORDER, AR_RIDGE, CLIP_HIGH, CLIP_LOW, lagged, scale
+from mtad_jax.evaluate.baselines import AR_ORDER, CLIP_HIGH, CLIP_LOW, fit_autoregression, lagged, scale
 from mtad_jax.evaluate.metrics import average_precision, best_f1, point_scores
 
 FIT_SHARE, CALIBRATION_SHARES = 0.35, (0.38, 0.48)  # of the rows; what follows is deployment
@@ -124,9 +124,7 @@ def rehearse(train: np.ndarray, targets: tuple[int, ...], seed: int) -> Rehearsa
       f"no scored metric moves in the first {num_fit} rows; a rehearsal has nothing to put faults into"
     )
   centre = fit.mean(axis=0)
-  inputs, wanted = lagged(fit - centre)
-  penalty = AR_RIDGE * np.eye(inputs.shape[1])
-  weights = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ wanted)
+  weights = fit_autoregression(fit - centre)
 
   def errors_of(rows: np.ndarray) -> Errors:
     series = np.concatenate([fit[-AR_ORDER:], rows]) - centre

@@ -51,8 +51,6 @@ def _changed(config: Config, text: str) -> Config:
       tree["detect"][name] = json.loads(value)
     except json.JSONDecodeError:  # a word
       tree["detect"][name] = value
-    if isinstance(tree["detect"][name], int) and isinstance(getattr(config.detect, name), float):
-      tree["detect"][name] = float(tree["detect"][name])
   try:
     return freeze(tree)
   except ValueError as error:

@@ -132,9 +132,8 @@ def linear_autoregression(train: np.ndarray, test: np.ndarray) -> np.ndarray:
   if len(scaled) <= AR_ORDER:
     raise ValueError(f"{len(scaled)} training rows; a linear autoregression needs more than {AR_ORDER}")
   centre = np.mean(scaled, axis=0)
+  weights = fit_autoregression(scaled - centre)
   inputs, targets = lagged(scaled - centre)
-  penalty = AR_RIDGE * np.eye(inputs.shape[1])
-  weights = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ targets)
   usual = np.abs(targets - inputs @ weights)
   inputs, targets = lagged(np.concatenate([scaled[-AR_ORDER:], rows]) - centre)
   errors = np.abs(targets - inputs @ weights)
@@ -143,8 +142,23 @@ def linear_autoregression(train: np.ndarray, test: np.ndarray) -> np.ndarray:
   return causal_mean(np.sum(surprise[:, -AR_LARGEST:], axis=1), AR_SMOOTHED_ROWS)
 
 
+def fit_autoregression(values: np.ndarray) -> np.ndarray:
+  """Returns the weights [8 F, F] of a ridge regression of a row on the AR_ORDER rows before it.
+
+  Args:
+    values: [T, F] centred, without NaN, more than AR_ORDER rows.
+  """
+  inputs, targets = lagged(values)
+  penalty = AR_RIDGE * np.eye(inputs.shape[1])
+  return np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ targets)
+
+
 def lagged(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the AR_ORDER rows before each row, side by side, and the rows: [T - 8, 8 F], [T - 8, F]."""
+  """Returns the AR_ORDER rows before each row, side by side, and the rows: [T - 8, 8 F], [T - 8, F].
+
+  Args:
+    values: [T, F], more than AR_ORDER rows.
+  """
   before = sliding_window_view(values, AR_ORDER, axis=0)[:-1]  # [T - 8, F, 8]
   return before.reshape(len(before), -1), values[AR_ORDER:]
 
