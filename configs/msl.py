@@ -11,7 +11,7 @@ from configs import smap
 
 
 def get_config(size: str = "") -> ConfigDict:
-  """Returns the settings; `size` is empty (sizes for an accelerator) or "cpu"."""
+  """Returns the settings; `size` is empty (sizes for an accelerator), "cpu" or "linear", as configs/fleet.py's."""
   config = smap.get_config(size)
   config.data.dataset = "msl"
   if size == "cpu":

@@ -11,7 +11,7 @@ from configs import fleet
 
 
 def get_config(size: str = "") -> ConfigDict:
-  """Returns the settings; `size` is empty (sizes for an accelerator) or "cpu"."""
+  """Returns the settings; `size` is empty (sizes for an accelerator), "cpu" or "linear", as configs/fleet.py's."""
   config = fleet.get_config(size)
   config.data.dataset = "smd"
   config.data.sampling_step_s = 60.0  # one row a minute

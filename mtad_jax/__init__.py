@@ -10,15 +10,15 @@ detect    scores, calibration, thresholds, events
 explain   which metrics caused an event
 evaluate  scores against labels, always beside their floors
 alerts    the ledger of events and of what people said of them; report draws what came of it
-library   `MTADGAT`, `RoleMixture` and `load`: all of this as objects, for a program of your own
+library   `MTADGAT`, `LinearForecast`, `RoleMixture` and `load`: all of this as objects, for a program of your own
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from mtad_jax.library.detectors import MTADGAT, RoleMixture, load
+  from mtad_jax.library.detectors import MTADGAT, LinearForecast, RoleMixture, load
 
-__all__ = ["MTADGAT", "RoleMixture", "load"]
+__all__ = ["MTADGAT", "LinearForecast", "RoleMixture", "load"]
 
 
 def __getattr__(name: str) -> Any:

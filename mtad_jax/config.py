@@ -47,7 +47,8 @@ class ModelConfig:
   attention: Attention = Attention.STATIC
   matmul: MatmulPrecision = MatmulPrecision.PLATFORM
   window_size: int = 100  # rows
-  linear_rows: int = 8  # last rows that a linear forecast beside the network's is made from; 0: the paper, without
+  linear_rows: int = 8  # last rows that a linear forecast beside the network's is made from; 0: the paper, without;
+  # detector linear: the whole window
   kernel_size: int = 7  # rows of the convolution, odd
   attention_size: int = 0  # width of GATv2's projections; 0: twice the node's own length
   leaky_slope: float = 0.2

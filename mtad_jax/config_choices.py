@@ -20,9 +20,10 @@ class Attention(enum.StrEnum):
 
 
 class Detector(enum.StrEnum):
-  """What is trained: a network per machine, or one Gaussian mixture per role of machines."""
+  """What is trained: a network or a linear forecast per machine, or one Gaussian mixture per role of machines."""
 
   MTAD_GAT = "mtad_gat"
+  LINEAR = "linear"  # the network's linear skip alone: nothing is learnt by steps
   ROLE_MIXTURE = "role_mixture"
 
 

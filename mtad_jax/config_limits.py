@@ -156,6 +156,10 @@ def check_limits(config: Any) -> None:
   total = data.fit_share + data.validation_share + data.calibration_share + data.check_share
   if abs(total - 1.0) > 1e-6:
     raise ValueError(f"config.data: fit, validation, calibration and check shares sum to {total:g}, not to 1")
+  if config.model.detector == "linear" and config.model.run_mode != "FORECASTING":
+    raise ValueError(
+      f"config.model.run_mode: {config.model.run_mode.value}, which a linear detector cannot; FORECASTING is wanted"
+    )
   if config.model.kernel_size % 2 == 0:
     raise ValueError(f"config.model.kernel_size: {config.model.kernel_size} is even; an odd number is wanted")
   if config.train.learning_rate <= 0 or config.train.final_learning_rate < 0:

@@ -1,4 +1,4 @@
-"""Settings that two detectors begin from, for any data: a network per machine, and a Gaussian mixture per role.
+"""Settings that the detectors begin from, for any data: a network or a linear forecast a machine, a mixture a role.
 
 configs/fleet.py and configs/role_gmm.py hand them to the commands, mtad_jax/library to a program of your own.
 """
@@ -47,6 +47,16 @@ def network_settings(size: str = "") -> dict[str, Any]:
     tree["model"] |= CPU["model"]
     tree["train"] |= CPU["train"]
     tree["train"]["window_budget"] = 500_000
+  return tree
+
+
+def linear_settings() -> dict[str, Any]:
+  """Returns the settings tree of a linear forecast per machine, fitted in closed form: the network's skip alone."""
+  tree = to_dict(Config())
+  tree["model"]["detector"] = Detector.LINEAR.value
+  tree["model"]["run_mode"] = RunMode.FORECASTING.value
+  tree["model"]["window_size"] = tree["model"]["linear_rows"]
+  tree["detect"]["score_batch"] = 4096
   return tree
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 TUNING_MACHINES = ("machine-1-1", "machine-1-5", "machine-2-1", "machine-3-2")
 UNTRAINED = {"train.num_train_steps": 1, "train.window_budget": 0, "train.warmup_steps": 1_000_000}
+LINEAR = {"model.detector": "linear", "model.run_mode": "FORECASTING", "model.window_size": 8}  # as :linear
 MIXTURE = {  # of configs/role_gmm.py, where it differs
   "model.detector": "role_mixture",
   "model.run_mode": "RECONSTRUCTING",
@@ -29,8 +30,7 @@ class Cell(NamedTuple):
 
 CELLS: dict[str, Cell] = {
   "default": Cell(),
-  # a network whose forecaster has taken no step adds nothing to the skip's forecast
-  "skip_and_calibration_alone": Cell({"model.run_mode": "FORECASTING", **UNTRAINED}),
+  "skip_and_calibration_alone": Cell(LINEAR),
   "untrained_network": Cell(UNTRAINED),
   "no_attention": Cell({"model.attention": "none"}),
   "gatv2": Cell({"model.attention": "gatv2"}),

@@ -93,7 +93,7 @@ def _train(old: Path, new: Path) -> None:
     given = {name: about[name] for name in given}
   data = [f"--{name}={value}" for name, value in given.items() if value]
   # a damaged config is told here, by its name; mixtures are fitted in seconds and begin with nothing
-  is_network = read_config(old).model.detector is Detector.MTAD_GAT
+  is_network = read_config(old).model.detector is not Detector.ROLE_MIXTURE
   warm = [f"--warm_start={old}"] if is_network else []
   with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "config.py"
@@ -104,7 +104,7 @@ def _train(old: Path, new: Path) -> None:
 def _facts(workdir: Path) -> RunFacts:
   losses: dict[str, float | None] = {}
   retired: dict[str, bool] = {}
-  is_network = read_config(workdir).model.detector is Detector.MTAD_GAT
+  is_network = read_config(workdir).model.detector is not Detector.ROLE_MIXTURE
   for group in read_fleet(workdir) if is_network else []:
     with open_group(workdir, group.number) as checkpoints:
       for record in machine_records(checkpoints.about(checkpoints.steps()[-1])):

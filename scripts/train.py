@@ -152,6 +152,15 @@ def _first_params(
   return begin
 
 
+def _describe_work(config: Config, group: Group) -> str:
+  num_machines = len(group.machines)
+  if config.model.detector is Detector.LINEAR:
+    return f"linear forecasts from {config.model.window_size} rows for {num_machines} machines"
+  num_steps, num_windows = total_steps(config, group.extent.num_machines), config.train.batch_size
+  total = num_steps * num_windows * num_machines
+  return f"{num_steps} steps of {num_windows} windows for {num_machines} machines: a budget of {total:,} windows"
+
+
 def _train(
   config: Config, groups: list[Group], about: dict, other: str | None, stop: threading.Event
 ) -> list[Outcome]:
@@ -161,15 +170,7 @@ def _train(
   outcomes: list[Outcome] = []
   sources: dict[str, str | None] = {}
   for index, group in enumerate(groups):
-    num_steps = total_steps(config, group.extent.num_machines)
-    windows = num_steps * config.train.batch_size * len(group.machines)
-    _tell(
-      [
-        f"{group.title(index)}: {num_steps} steps of {config.train.batch_size} windows for"
-        f" {len(group.machines)} machines:"
-        f" a budget of {windows:,} windows, on {processes.describe()}"
-      ]
-    )
+    _tell([f"{group.title(index)}: {_describe_work(config, group)}, on {processes.describe()}"])
     began = time.perf_counter()
     first = _first_params(group, config, other, sources)
     outcome = train_group(group, index, config, FLAGS.workdir, about, first, stop)

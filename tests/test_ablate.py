@@ -34,12 +34,26 @@ def test_a_cell_is_begun_by_machines_of_the_tuning_machines_roles_and_by_none_of
   assert [name for name, cell in CELLS.items() if cell.begun_by] == ["warm_started"]
 
 
-def test_the_mixture_s_cell_is_its_config() -> None:
+def config_of(cell: str) -> dict:
+  """Returns the settings tree of a cell on SMD."""
   tree = smd.get_config("cpu").to_dict()
-  for path, value in CELLS["role_mixture"].settings.items():
+  for path, value in CELLS[cell].settings.items():
     group, field = path.split(".")
     tree[group][field] = value
-  mine, theirs = to_dict(freeze(tree)), to_dict(freeze(role_gmm.get_config().to_dict()))
+  return to_dict(freeze(tree))
+
+
+def test_the_linear_cell_is_its_config() -> None:
+  mine, theirs = config_of("skip_and_calibration_alone"), to_dict(freeze(smd.get_config("linear").to_dict()))
+  del mine["detect"]["score_batch"], theirs["detect"]["score_batch"]  # speed alone
+  assert mine["detect"] == theirs["detect"]
+  assert mine["data"] == theirs["data"]
+  for name in ("detector", "run_mode", "window_size"):
+    assert mine["model"][name] == theirs["model"][name]
+
+
+def test_the_mixture_s_cell_is_its_config() -> None:
+  mine, theirs = config_of("role_mixture"), to_dict(freeze(role_gmm.get_config().to_dict()))
   assert mine["roles"] == theirs["roles"]
   for name in ("detector", "run_mode", "window_size"):
     assert mine["model"][name] == theirs["model"][name]

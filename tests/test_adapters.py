@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtad_jax import MTADGAT, RoleMixture
+from mtad_jax import MTADGAT, LinearForecast, RoleMixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # other projects warn of themselves
 
@@ -69,8 +69,12 @@ def test_scikit_learns_check_estimator() -> None:
     RoleMixtureOutlier(contamination=0.7).fit(make_rows(60, 0))
 
 
-@pytest.mark.parametrize("detector", [small_network(), RoleMixture(components=1)], ids=["network", "mixture"])
-def test_pyods_protocol(detector: MTADGAT | RoleMixture) -> None:
+@pytest.mark.parametrize(
+  "detector",
+  [small_network(), LinearForecast(), RoleMixture(components=1)],
+  ids=["network", "linear", "mixture"],
+)
+def test_pyods_protocol(detector: MTADGAT | LinearForecast | RoleMixture) -> None:
   """What PyOD's own tests of a detector call, in their order."""
   pytest.importorskip("pyod", reason="PyOD is not installed: the extra pyod")
   from pyod.models.ecod import ECOD
@@ -124,7 +128,7 @@ def test_pyods_protocol(detector: MTADGAT | RoleMixture) -> None:
   for wrong in (0.6, -0.1):
     with pytest.raises(ValueError, match="contamination must be in"):
       MTADGATOutlier(contamination=wrong)
-  with pytest.raises(ValueError, match="an MTADGAT or a RoleMixture is wanted"):
+  with pytest.raises(ValueError, match="an MTADGAT, a LinearForecast or a RoleMixture is wanted"):
     MTADGATOutlier(detector="mtad").fit(train)
 
 
@@ -168,10 +172,12 @@ def test_tsb_ads_runner_scores_a_series() -> None:
 
   tsb_ad_adapter.register()
   tsb_ad_adapter.register()
-  assert [Semisupervise_AD_Pool.count(name) for name in ("MTADGAT", "RoleMixture")] == [1, 1]
+  for kind in (MTADGAT, LinearForecast, RoleMixture):
+    assert Semisupervise_AD_Pool.count(kind.__name__) == 1
   train = make_rows(500, 0, 1)
   arguments = {"window_size": 8, "window_budget": 3200, "settings": SMALL}
   assert_alive(lambda rows: run_Semisupervise_AD("MTADGAT", train, rows, **arguments), 1)
+  assert_alive(lambda rows: run_Semisupervise_AD("LinearForecast", train, rows, window_size=4), 1)
   assert_alive(lambda rows: run_Semisupervise_AD("RoleMixture", train, rows, components=1), 1)
 
 

@@ -117,6 +117,7 @@ def test_every_setting_has_a_range_a_choice_or_is_free() -> None:
     ({"train": {"batch_size": 0}}, r"^config\.train\.batch_size: 0 is out of range; allowed: 1 to None$"),
     ({"train": {"learning_rate": float("nan")}}, r"^config\.train\.learning_rate: nan is out of range"),
     ({"train": {"learning_rate": 0.0}}, r"^config\.train\.learning_rate: a positive number is wanted$"),
+    ({"model": {"detector": "linear"}}, r"^config\.model\.run_mode: BOTH, which a linear detector cannot"),
     ({"model": {"kernel_size": 4}}, r"^config\.model\.kernel_size: 4 is even"),
     ({"detect": {"smoothed_minutes": ()}}, r"^config\.detect\.smoothed_minutes: \(\): one number or more, each 1"),
     ({"detect": {"smoothed_minutes": (4, 0)}}, r"^config\.detect\.smoothed_minutes: \(4, 0\): one number or more"),

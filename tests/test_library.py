@@ -18,7 +18,7 @@ import pytest
 from fleets import LABELLED, TINY, run_here, series, succeeded, write_fleet
 
 from mtad_jax import MTADGAT, RoleMixture, load
-from mtad_jax.config_presets import mixture_settings, network_settings
+from mtad_jax.config_presets import linear_settings, mixture_settings, network_settings
 from mtad_jax.library.frames import SINGLE, read_machines
 from mtad_jax.library.rows import RowScores, complete, probabilities
 from mtad_jax.library.settings import FEW_ROWS, LEAST_ROWS, build_config, to_settings
@@ -372,7 +372,7 @@ def test_a_prior_is_a_text_or_a_file(tmp_path: Path) -> None:
     assert (Path(detector.workdir_) / "prior.toml").read_text() == prior
 
 
-@pytest.mark.parametrize("preset", [network_settings("cpu"), mixture_settings()])
+@pytest.mark.parametrize("preset", [network_settings("cpu"), linear_settings(), mixture_settings()])
 def test_settings_round_trip(preset: dict) -> None:
   changed = build_config(preset, {"detect.pot_q": 0.02, "data.exclude": ("*:0-3",)}, {"train": {"batch_size": 8}})
   assert build_config(preset, {}, to_settings(changed, preset)) == changed

@@ -93,7 +93,7 @@ def measure_errors(group: Group, params: Any, config: Config, track: Track = unt
   """Returns each machine's errors under its parameters [M, ...], on all devices of this process."""
   centres = [fit_centre(machine, list(group.targets), config) for machine in group.machines]
   parts = ["calibration", "check"]
-  if config.detect.rule is ScoringRule.DENSITY and config.model.detector is Detector.MTAD_GAT:
+  if config.detect.rule is ScoringRule.DENSITY and config.model.detector is not Detector.ROLE_MIXTURE:
     parts = ["validation", *parts]
   found = part_errors(group, params, config, centres, parts, track)
   held = []

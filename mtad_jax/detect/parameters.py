@@ -26,7 +26,7 @@ def read_params(
   Raises:
     ValueError: as `best_params` and `stack_scorers`.
   """
-  if config.model.detector is Detector.MTAD_GAT:
+  if config.model.detector is not Detector.ROLE_MIXTURE:
     return best_params(workdir, config, group, step)
   machines = [(machine.name, machine.role, machine.preparation.scaler) for machine in group.machines]
   return stack_scorers(read_role_models(workdir), group.number, machines, group.targets, priors), 0, {}

@@ -20,7 +20,7 @@ class MTADGATAnomalyDetector(BaseSeriesAnomalyDetector):
   """A detector under aeon's protocol; `predict` gives scores.
 
   Args:
-    detector: an `MTADGAT` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
+    detector: an `MTADGAT`, a `LinearForecast` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
 
   After `fit`: detector_, the one that was fitted, with its threshold, labels and causes.
   """

@@ -27,7 +27,7 @@ _LEARNT = ("decision_scores_", "threshold_", "labels_", "n_features_in_", "featu
 
 
 class BaseDetector(abc.ABC):
-  """A detector in scikit-learn's manner; `MTADGAT` and `RoleMixture` are its kinds.
+  """A detector in scikit-learn's manner; `MTADGAT`, `LinearForecast` and `RoleMixture` are its kinds.
 
   After `fit`, of one series (of a fleet, dicts by machine):
     decision_scores_, labels_, valid_: [T] of the training rows, as `decision_function`, `predict` and `score_rows` of

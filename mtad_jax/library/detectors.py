@@ -1,11 +1,11 @@
-"""The two detectors as objects: a network per machine, and a Gaussian mixture per role."""
+"""The detectors as objects: a network or a linear forecast per machine, and a Gaussian mixture per role."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mtad_jax.config_choices import Detector
-from mtad_jax.config_presets import mixture_settings, network_settings
+from mtad_jax.config_presets import linear_settings, mixture_settings, network_settings
 from mtad_jax.library.base import BaseDetector
 from mtad_jax.train.workdir import read_config
 
@@ -73,6 +73,45 @@ class MTADGAT(BaseDetector):
     return network_settings(size)
 
 
+class LinearForecast(BaseDetector):
+  """A linear autoregression per machine, fitted in closed form; see `BaseDetector` for what it does.
+
+  Args:
+    window_size: rows that a row is forecast from.
+    threshold, pot_q, random_seed, roles, prior, settings, workdir, verbose: as `MTADGAT`'s; None takes what
+      configs/fleet.py has for the size linear.
+  """
+
+  SETTINGS: ClassVar[Mapping[str, str]] = {
+    "window_size": "model.window_size",
+    "threshold": "detect.threshold",
+    "pot_q": "detect.pot_q",
+    "random_seed": "train.random_seed",
+  }
+
+  def __init__(
+    self,
+    window_size: int | None = None,
+    threshold: str | None = None,
+    pot_q: float | None = None,
+    random_seed: int = 0,
+    roles: Mapping[str, str] | None = None,
+    prior: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+    workdir: str | os.PathLike | None = None,
+    verbose: bool = False,
+  ):
+    self.window_size = window_size
+    self.threshold = threshold
+    self.pot_q = pot_q
+    self.random_seed = random_seed
+    super().__init__(roles, prior, settings, workdir, verbose)
+
+  @classmethod
+  def _preset(cls, size: str) -> dict[str, Any]:
+    return linear_settings()
+
+
 class RoleMixture(BaseDetector):
   """One Gaussian mixture per role of machines, light and soon fitted; see `BaseDetector` for what it does.
 
@@ -123,7 +162,14 @@ class RoleMixture(BaseDetector):
     return given
 
 
-def load(path: str | os.PathLike) -> MTADGAT | RoleMixture:
+_KINDS: dict[Detector, type[MTADGAT | LinearForecast | RoleMixture]] = {
+  Detector.MTAD_GAT: MTADGAT,
+  Detector.LINEAR: LinearForecast,
+  Detector.ROLE_MIXTURE: RoleMixture,
+}
+
+
+def load(path: str | os.PathLike) -> MTADGAT | LinearForecast | RoleMixture:
   """Returns the detector of a work directory, which stays where it is: made by `save`, by `workdir=`, or by train.py.
 
   Its arguments are the settings that differ from the class's own; `decision_scores_` and `labels_` are there where
@@ -132,5 +178,4 @@ def load(path: str | os.PathLike) -> MTADGAT | RoleMixture:
   Raises:
     ValueError: no work directory, or one that is damaged or not calibrated, in one line.
   """
-  kind = read_config(path).model.detector
-  return (RoleMixture if kind is Detector.ROLE_MIXTURE else MTADGAT).from_workdir(path)
+  return _KINDS[read_config(path).model.detector].from_workdir(path)

@@ -13,7 +13,9 @@ def fresh(detector: BaseDetector | None, kind: type[BaseDetector]) -> BaseDetect
   if detector is None:
     return kind()
   if not isinstance(detector, BaseDetector):
-    raise ValueError(f"detector: {detector!r} is not allowed; an MTADGAT or a RoleMixture is wanted")
+    raise ValueError(
+      f"detector: {detector!r} is not allowed; an MTADGAT, a LinearForecast or a RoleMixture is wanted"
+    )
   return type(detector)(**detector.get_params())
 
 

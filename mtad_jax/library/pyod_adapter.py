@@ -21,7 +21,7 @@ class MTADGATOutlier(PyODDetector):
 
   Args:
     contamination: share of the training rows that get the label 1, above 0 and at most .5; or a PyThresh object.
-    detector: an `MTADGAT` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
+    detector: an `MTADGAT`, a `LinearForecast` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
 
   After `fit`: detector_, the one that was fitted; its `threshold_` is the calibrated one, and its `explain` names
   causes. decision_scores_, threshold_ and labels_ are PyOD's.

@@ -22,7 +22,7 @@ class MTADGATDetector(SktimeDetector):
   """A detector under sktime's protocol, of points.
 
   Args:
-    detector: an `MTADGAT` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
+    detector: an `MTADGAT`, a `LinearForecast` or a `RoleMixture`, which stays unfitted; None: MTADGAT().
 
   After `fit`: detector_, the one that was fitted, with its threshold, labels and causes.
 

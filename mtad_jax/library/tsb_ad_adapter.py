@@ -1,4 +1,4 @@
-"""Either detector in TSB-AD's runner, fitted on the series' training part and scoring all of it.
+"""The detectors in TSB-AD's runner, fitted on the series' training part and scoring all of it.
 
     from TSB_AD.model_wrapper import run_Semisupervise_AD
     from mtad_jax.library import tsb_ad_adapter
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from TSB_AD import model_wrapper
 
-from mtad_jax.library.detectors import MTADGAT, RoleMixture
+from mtad_jax.library.detectors import MTADGAT, LinearForecast, RoleMixture
 
 
 def register() -> None:
-  """Adds `MTADGAT` and `RoleMixture` to TSB-AD's pool of semi-supervised detectors; a second call does nothing."""
+  """Adds those of `RUNNERS` to TSB-AD's pool of semi-supervised detectors; a second call does nothing."""
   for name, run in RUNNERS.items():
     setattr(model_wrapper, f"run_{name}", run)
     if name not in model_wrapper.Semisupervise_AD_Pool:
@@ -29,9 +29,14 @@ def run_MTADGAT(data_train: np.ndarray, data_test: np.ndarray, **arguments: Any)
   return MTADGAT(**arguments).fit(data_train).decision_function(data_test)
 
 
+def run_LinearForecast(data_train: np.ndarray, data_test: np.ndarray, **arguments: Any) -> np.ndarray:
+  """Returns the scores [T] of `data_test` [T, F] by forecasts fitted on `data_train`; arguments: its own."""
+  return LinearForecast(**arguments).fit(data_train).decision_function(data_test)
+
+
 def run_RoleMixture(data_train: np.ndarray, data_test: np.ndarray, **arguments: Any) -> np.ndarray:
   """Returns the scores [T] of `data_test` [T, F] by a mixture fitted on `data_train`; arguments: `RoleMixture`'s."""
   return RoleMixture(**arguments).fit(data_train).decision_function(data_test)
 
 
-RUNNERS = {"MTADGAT": run_MTADGAT, "RoleMixture": run_RoleMixture}
+RUNNERS = {"MTADGAT": run_MTADGAT, "LinearForecast": run_LinearForecast, "RoleMixture": run_RoleMixture}

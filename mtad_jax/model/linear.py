@@ -3,17 +3,25 @@
 A linear autoregression foretells most server metrics better than a network trained for minutes does; with its
 forecast added to the network's, training begins at its errors. Its weights are fitted in closed form before the
 first step (`train/linear_fit.py`) and stay: they are parameters so that checkpoints hold them, behind a stopped
-gradient so that no step moves them.
+gradient so that no step moves them. The detector `linear` is this and no network.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtad_jax.config import ModelConfig
+from mtad_jax.config_choices import Detector, RunMode
 
-def num_linear_rows(order: int, window_size: int) -> int:
-  """Returns L, the rows of a window that the skip reads: `order`, or the whole window where that is shorter."""
-  return min(order, window_size)
+
+def num_linear_rows(settings: ModelConfig) -> int:
+  """Returns L, the rows of a window that the linear forecast reads; 0: there is none.
+
+  Where it is all there is, the whole window; else linear_rows, or the whole window where that is shorter.
+  """
+  if settings.detector is Detector.LINEAR:
+    return settings.window_size
+  return 0 if settings.run_mode is RunMode.RECONSTRUCTING else min(settings.linear_rows, settings.window_size)
 
 
 class LinearSkip(nn.Module):

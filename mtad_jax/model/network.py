@@ -2,7 +2,7 @@
 
 window [B, W, F] -> convolution over time -> feature and time attention side by side -> GRU -> forecaster on
 the last state, VAE on the states (Zhao et al., ICDM 2020). A linear autoregression of the window is added to the
-forecast, so that the network learns what that leaves; the paper has none.
+forecast, so that the network learns what that leaves; the paper has none. The detector `linear` is that alone.
 """
 
 from typing import Any, NamedTuple, cast
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mtad_jax.config import ModelConfig
-from mtad_jax.config_choices import Attention, RunMode
+from mtad_jax.config_choices import Attention, Detector, RunMode
 from mtad_jax.model.attention import GraphAttention
 from mtad_jax.model.convolution import Convolution
 from mtad_jax.model.forecaster import Forecaster
@@ -45,6 +45,9 @@ class Network(nn.Module):
   @nn.compact
   def __call__(self, windows: jax.Array, noise: jax.Array | None, last_row_only: bool) -> Outputs:
     config = self.settings
+    linear_rows = num_linear_rows(config)
+    if config.detector is Detector.LINEAR:
+      return Outputs(LinearSkip(linear_rows, self.num_targets, name="linear")(windows), None, None, None)
     # No activation: the paper names none, and a ReLU here would cut what lies below a metric's minimum.
     rows = Convolution(config.kernel_size, name="convolution")(windows)
     joined, feature_weights, time_weights = rows, None, None
@@ -59,13 +62,12 @@ class Network(nn.Module):
     last = (states if last_row_only else states[:, -1]).T
     forecast, reconstruction = None, None
     if config.run_mode is not RunMode.RECONSTRUCTING:
-      with_skip = config.linear_rows > 0
+      with_skip = linear_rows > 0
       forecast = Forecaster(
         config.forecast_size, config.forecast_layers, self.num_targets, with_skip, name="forecaster"
       )(last)
       if with_skip:
-        num_rows = num_linear_rows(config.linear_rows, config.window_size)
-        forecast += LinearSkip(num_rows, self.num_targets, name="linear")(windows)
+        forecast += LinearSkip(linear_rows, self.num_targets, name="linear")(windows)
     if config.run_mode is not RunMode.FORECASTING:
       reconstruction = VAE(
         latent_size=config.latent_size,

@@ -10,6 +10,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from mtad_jax.config_choices import Detector
 from mtad_jax.report import (
   browser,
   evaluation,
@@ -89,6 +90,8 @@ def _about(work: Work, made: str) -> str:
   model = work.config.get("model", {})
   if work.is_role_mixture:
     facts.append("one mixture a role")
+  elif model.get("detector") == Detector.LINEAR.value:
+    facts.append("linear forecasts, no network")
   elif "run_mode" in model:
     facts.append(f"mode {model['run_mode']}")
   return f'<p class="soft">{html.escape(" · ".join(facts))}</p>'

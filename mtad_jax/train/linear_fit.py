@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mtad_jax.config import Config
-from mtad_jax.config_choices import RunMode
 from mtad_jax.data.fleet import Group, PreparedMachine, training_rows
 from mtad_jax.model.linear import num_linear_rows
 
@@ -71,7 +70,7 @@ def fit_linear(
 
 def _fit_machine(machine: PreparedMachine, targets: Sequence[int], config: Config) -> dict[str, np.ndarray]:
   rows = training_rows(machine, config)
-  num_rows = num_linear_rows(config.model.linear_rows, config.model.window_size)
+  num_rows = num_linear_rows(config.model)
   kernel, bias = fit_linear(machine.train.values, rows["fit"], rows["validation"], targets, num_rows)
   return {"kernel": kernel, "bias": bias}
 
@@ -82,7 +81,7 @@ def fit_linear_skips(group: Group, config: Config, lanes: Sequence[int]) -> dict
   Args:
     lanes: indices of the machines wanted, at least one.
   """
-  if not config.model.linear_rows or config.model.run_mode is RunMode.RECONSTRUCTING:
+  if not num_linear_rows(config.model):
     return {}
   fitted = [_fit_machine(group.machines[i], group.targets, config) for i in lanes]
   return {"linear": {name: np.stack([one[name] for one in fitted]) for name in fitted[0]}}

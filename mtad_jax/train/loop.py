@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from mtad_jax.config import Config
+from mtad_jax.config_choices import Detector
 from mtad_jax.data.fleet import Group, training_arrays
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import make_programs, place, state_template
@@ -55,9 +56,13 @@ class Outcome(NamedTuple):
 def total_steps(config: Config, num_machines: int) -> int:
   """Returns the steps of a run: num_train_steps, or what the window budget buys for this many machines.
 
+  A linear forecast is fitted before the first step and none moves it; its one step measures its losses.
+
   Args:
     num_machines: all of equal metrics, also where they are trained in blocks.
   """
+  if config.model.detector is Detector.LINEAR:
+    return 1
   settings = config.train
   steps = settings.num_train_steps
   if settings.window_budget:
