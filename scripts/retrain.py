@@ -92,8 +92,8 @@ def _train(old: Path, new: Path) -> None:
   if not any(given.values()):
     given = {name: about[name] for name in given}
   data = [f"--{name}={value}" for name, value in given.items() if value]
-  # a damaged config is told here, by its name; mixtures are fitted in seconds and begin with nothing
-  is_network = read_config(old).model.detector is not Detector.ROLE_MIXTURE
+  # a damaged config is told here, by its name; all but networks are fitted in seconds and begin with nothing
+  is_network = read_config(old).model.detector is Detector.MTAD_GAT
   warm = [f"--warm_start={old}"] if is_network else []
   with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "config.py"
@@ -104,8 +104,8 @@ def _train(old: Path, new: Path) -> None:
 def _facts(workdir: Path) -> RunFacts:
   losses: dict[str, float | None] = {}
   retired: dict[str, bool] = {}
-  is_network = read_config(workdir).model.detector is not Detector.ROLE_MIXTURE
-  for group in read_fleet(workdir) if is_network else []:
+  has_checkpoints = read_config(workdir).model.detector is not Detector.ROLE_MIXTURE
+  for group in read_fleet(workdir) if has_checkpoints else []:
     with open_group(workdir, group.number) as checkpoints:
       for record in machine_records(checkpoints.about(checkpoints.steps()[-1])):
         losses[record["name"]] = record["best_loss"]

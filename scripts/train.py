@@ -234,6 +234,8 @@ def main() -> int:
   _join()
   if config.model.detector is Detector.ROLE_MIXTURE and (FLAGS.warm_start or not processes.is_alone()):
     raise UsageError("config.model.detector=role_mixture: neither --warm_start nor several processes serve it")
+  if config.model.detector is Detector.LINEAR and FLAGS.warm_start:
+    raise UsageError("config.model.detector=linear: --warm_start gives it nothing to begin with; leave it out")
   watched = track if is_writer() else untracked
   groups, fleet = read_share(config, data_dir=FLAGS.data_dir, source=FLAGS.source, track=watched)
   holds_all = processes.is_alone()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from fleets import LABELLED, WINDOW, of_machine, read_table, run_here, series, succeeded
+from fleets import LABELLED, WINDOW, of_machine, read_table, refused, run_here, series, succeeded
 
 from mtad_jax import LinearForecast, load
 from mtad_jax.config_choices import Detector
@@ -90,6 +90,7 @@ def test_faults_are_found_and_their_metric_is_named_first(trained):
     assert rows["is_anomaly"].astype(bool)[LABELLED].any()
     assert not rows["valid"][:WINDOW].any()
     assert rows["valid"][WINDOW]
+    assert set(rows["model"]) == {"linear"}
     found = [
       e for e in events if e["machine"] == name and e["start_row"] < LABELLED.stop <= e["end_row"] + 20
     ]
@@ -97,7 +98,7 @@ def test_faults_are_found_and_their_metric_is_named_first(trained):
     assert found[0]["attention_change"] is None
 
 
-def test_what_follows_training_works_on_it(trained, tmp_path):
+def test_what_follows_training_works_on_it(trained):
   workdir = f"--workdir={trained.workdir}"
   succeeded(run_here("calibrate.py", workdir, "--pot_q=0.01"))
   succeeded(run_here("score.py", workdir))
@@ -107,10 +108,18 @@ def test_what_follows_training_works_on_it(trained, tmp_path):
   assert min(found.values()) > 0.6, found  # random scores: 0.04
   succeeded(run_here("report.py", workdir))
   assert "linear forecasts, no network" in (trained.workdir / "report.html").read_text()
-  next_run = f"--workdir={tmp_path / 'next'}"
-  succeeded(
-    run_here("train.py", LINEAR, f"--source={trained.fleet}", next_run, f"--warm_start={trained.workdir}")
-  )
+
+
+def test_the_next_run_begins_with_nothing_of_the_one_before(trained, tmp_path):
+  source, following = f"--source={trained.fleet}", tmp_path / "next"
+  warm = f"--warm_start={trained.workdir}"
+  done = run_here("train.py", LINEAR, source, f"--workdir={following}", warm)
+  refused(done, 2, "detector=linear: --warm_start gives it nothing to begin with")
+  assert not following.exists()
+  current = tmp_path / "current"
+  current.symlink_to(trained.workdir)
+  succeeded(run_here("retrain.py", f"--current={current}", f"--next={following}", source))
+  assert current.resolve() == following.resolve()
 
 
 def test_as_an_object(tmp_path):

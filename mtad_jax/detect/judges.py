@@ -19,7 +19,7 @@ from mtad_jax.detect.calibrate_run import calibration_faults, read_calibration
 from mtad_jax.detect.calibration import MachineCalibration
 from mtad_jax.detect.parameters import read_params
 from mtad_jax.detect.role_calibration import RoleCalibration, roles_from_json
-from mtad_jax.detect.tables import NETWORK, ROLE_MIXTURE, ROLE_MIXTURE_COLD, ROLE_NETWORK
+from mtad_jax.detect.tables import LINEAR, NETWORK, ROLE_MIXTURE, ROLE_MIXTURE_COLD, ROLE_NETWORK
 from mtad_jax.roles.role_file import ROLE_MIXTURES
 from mtad_jax.roles.role_models import RoleModel, read_role_models, stack_scorers
 from mtad_jax.roles.role_preparation import role_preparation
@@ -147,6 +147,8 @@ def judge_group(
   members = [group.machines[i] for i in lanes]
   if config.model.detector is Detector.ROLE_MIXTURE:
     models = [ROLE_MIXTURE] * len(members)
+  elif config.model.detector is Detector.LINEAR:
+    models = [LINEAR] * len(members)
   else:
     models = [NETWORK if begun_from.get(m.name) in (None, m.name) else ROLE_NETWORK for m in members]
   return Judge(

@@ -18,8 +18,8 @@ from etils import epath
 # attention_change
 SCHEMA_VERSION = "4"
 # what scored a row, in the column model; a machine's own network, one that began from another machine of its role,
-# its role's mixture calibrated on its own rows, and the same on those of its peers alone
-NETWORK, ROLE_NETWORK = "network", "role_network"
+# its own linear forecast, its role's mixture calibrated on its own rows, and the same on those of its peers alone
+NETWORK, ROLE_NETWORK, LINEAR = "network", "role_network", "linear"
 ROLE_MIXTURE, ROLE_MIXTURE_COLD = "role_mixture", "role_mixture_cold"
 COLD_START = "cold_start"  # key of the metadata that names machines without a model of their own
 _NAME = pa.string()  # Parquet stores it as a dictionary anyway; Arrow cannot group by one per row group

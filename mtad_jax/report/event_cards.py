@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtad_jax.detect.tables import NETWORK, ROLE_MIXTURE, ROLE_MIXTURE_COLD, ROLE_NETWORK
+from mtad_jax.detect.tables import LINEAR, NETWORK, ROLE_MIXTURE, ROLE_MIXTURE_COLD, ROLE_NETWORK
 from mtad_jax.report.axis import length_text, place_text, places_of, span_text, step_of
 from mtad_jax.report.event_figures import MetricMap, event_figure
 from mtad_jax.report.event_file import Event
@@ -27,6 +27,7 @@ ATTENTION_CHANGES = 4
 MODELS = {
   NETWORK: "its own network",
   ROLE_NETWORK: "its own network, begun from another machine of its role",
+  LINEAR: "its own linear forecast",
   ROLE_MIXTURE: "its role's mixture",
   ROLE_MIXTURE_COLD: "its role's mixture, calibrated without rows of its own",
 }
