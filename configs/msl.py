@@ -2,7 +2,7 @@
 
 python scripts/train.py --config=configs/msl.py:cpu --data_dir=data --workdir=runs/msl
 :cpu, seed 0: 231 steps, 5 minutes on two cores shared with other jobs; mean average precision .408 over 27 channels,
-k-means on windows on the same rows .350.
+k-means on windows on the same rows .350. :linear: under a minute; .399.
 """
 
 from ml_collections import ConfigDict

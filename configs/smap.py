@@ -2,7 +2,7 @@
 
 python scripts/train.py --config=configs/smap.py:cpu --data_dir=data --workdir=runs/smap
 :cpu, seed 0: 289 steps, 9 minutes on two cores shared with other jobs; mean average precision .412 over 54 channels,
-k-means on windows on the same rows .297.
+k-means on windows on the same rows .297. :linear: under a minute; .431.
 """
 
 from ml_collections import ConfigDict
