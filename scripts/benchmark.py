@@ -20,7 +20,7 @@ import run_flags
 from absl import flags
 from program import UsageError, run
 
-from mtad_jax.config_choices import Attention
+from mtad_jax.config_choices import Attention, Detector
 from mtad_jax.train import processes
 from mtad_jax.train.run_file import written_by
 
@@ -163,6 +163,10 @@ def sizes() -> list[str]:
 
 def main() -> int:
   """Measures and prints; returns the exit code."""
+  detector = run_flags.frozen_config().model.detector
+  of_networks = [name for name in FLAGS.measure if name != "roles"]
+  if of_networks and detector is not Detector.MTAD_GAT:
+    raise UsageError(f"--measure={of_networks[0]}: of networks; config.model.detector is {detector.value}")
   lines = []
   if "speed" in FLAGS.measure:  # first: once this process holds a device, the sides may lack its memory
     lines += speed()

@@ -156,9 +156,9 @@ def _describe_work(config: Config, group: Group) -> str:
   num_machines = len(group.machines)
   if config.model.detector is Detector.LINEAR:
     return f"linear forecasts from {config.model.window_size} rows for {num_machines} machines"
-  num_steps, num_windows = total_steps(config, group.extent.num_machines), config.train.batch_size
-  total = num_steps * num_windows * num_machines
-  return f"{num_steps} steps of {num_windows} windows for {num_machines} machines: a budget of {total:,} windows"
+  num_steps, batch_size = total_steps(config, group.extent.num_machines), config.train.batch_size
+  total = num_steps * batch_size * num_machines
+  return f"{num_steps} steps of {batch_size} windows for {num_machines} machines: a budget of {total:,} windows"
 
 
 def _train(

@@ -53,6 +53,12 @@ def test_flags_that_cannot_be_are_refused_by_name(flag: str, told: str) -> None:
   refused(run_here("benchmark.py", *TINY, "--measure=speed", flag), 2, told)
 
 
+def test_what_is_of_networks_is_measured_of_networks() -> None:
+  config = f"--config={ROOT / 'configs' / 'fleet.py'}:linear"
+  told = "--measure=guard: of networks; config.model.detector is linear"
+  refused(run_here("benchmark.py", config, "--measure=roles", "--measure=guard"), 2, told)
+
+
 @pytest.mark.slow
 def test_fleets_of_different_sizes_share_a_total_batch() -> None:
   few = (*TINY, "--measure=sizes", "--metrics=3", "--repeats=2", "--seconds=0.05")
