@@ -109,6 +109,14 @@ def write_csv(
   path.write_text("\n".join(lines) + "\n")
 
 
+class Trained(NamedTuple):
+  """A trained and scored work directory, the fleet it was trained on, and what train.py said."""
+
+  fleet: Path
+  workdir: Path
+  stdout: str
+
+
 class Split(NamedTuple):
   """What was written for one machine and split."""
 
@@ -208,6 +216,14 @@ def refused(done: Done, code: int, *parts: str) -> str:
   for part in parts:
     assert part in lines[0], lines[0]
   return lines[0]
+
+
+def train_and_score(root: Path, *arguments: str) -> Trained:
+  """Returns a fleet of `write_fleet` in root/fleet and the run of it in root/run; `arguments`: of train.py."""
+  fleet, workdir = write_fleet(root / "fleet"), root / "run"
+  done = succeeded(run_here("train.py", *arguments, f"--source={fleet}", f"--workdir={workdir}"))
+  succeeded(run_here("score.py", f"--workdir={workdir}"))
+  return Trained(fleet, workdir, done.stdout)
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:

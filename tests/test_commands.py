@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import fleets
 import jax
@@ -24,6 +23,7 @@ from fleets import (
   TINY,
   WEB,
   WINDOW,
+  Trained,
   of_machine,
   read_table,
   refused,
@@ -38,14 +38,6 @@ from mtad_jax.train.metrics_log import read_metrics
 NAMES = ("db-1", "web-1", "web-2")  # the reader's order
 MAX_FILLED = 0.5  # config.data.max_filled_share
 COMMANDS = sorted(path.name for path in fleets.SCRIPTS.glob("*.py") if "__main__" in path.read_text())
-
-
-class Trained(NamedTuple):
-  """A trained and scored work directory and the fleet it was trained on."""
-
-  fleet: Path
-  workdir: Path
-  stdout: str
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import NamedTuple
 
 import fleets
 import jax
@@ -11,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from fleets import LABELLED, WINDOW, of_machine, read_table, refused, run_here, series, succeeded
+from fleets import LABELLED, WINDOW, Trained, of_machine, read_table, refused, run_here, series, succeeded
 
 from mtad_jax import LinearForecast, load
 from mtad_jax.config_choices import Detector
@@ -25,21 +23,9 @@ CONFIG = tiny.make_config(model={"detector": "linear", "run_mode": "FORECASTING"
 METRICS = ("cpu", "latency", "memory")
 
 
-class Trained(NamedTuple):
-  """A fleet and the work directory of its forecasts, scored."""
-
-  fleet: Path
-  workdir: Path
-  stdout: str
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Trained:
-  root = tmp_path_factory.mktemp("linear")
-  fleet = fleets.write_fleet(root / "fleet")
-  done = succeeded(run_here("train.py", LINEAR, f"--source={fleet}", f"--workdir={root / 'run'}"))
-  succeeded(run_here("score.py", f"--workdir={root / 'run'}"))
-  return Trained(fleet, root / "run", done.stdout)
+  return fleets.train_and_score(tmp_path_factory.mktemp("linear"), LINEAR)
 
 
 def test_its_forecast_is_that_of_a_network_with_nothing_learnt():

@@ -3,13 +3,12 @@
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import fleets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fleets import LABELLED, WEB, of_machine, read_table, refused, run_here, succeeded
+from fleets import LABELLED, WEB, Trained, of_machine, read_table, refused, run_here, succeeded
 
 from mtad_jax.roles.role_models import read_role_models
 
@@ -23,21 +22,9 @@ QUIET_ROW = 200  # of the test split, far from every planted fault
 STILL = WEB.index("disk_size")  # 512 in every training row
 
 
-class Trained(NamedTuple):
-  """A fleet and the work directory of its role mixtures, scored."""
-
-  fleet: Path
-  workdir: Path
-  stdout: str
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Trained:
-  root = tmp_path_factory.mktemp("roles")
-  fleet = fleets.write_fleet(root / "fleet")
-  done = succeeded(run_here("train.py", *ROLES, f"--source={fleet}", f"--workdir={root / 'run'}"))
-  succeeded(run_here("score.py", f"--workdir={root / 'run'}"))
-  return Trained(fleet, root / "run", done.stdout)
+  return fleets.train_and_score(tmp_path_factory.mktemp("roles"), *ROLES)
 
 
 def test_training_tells_of_every_role_and_is_not_done_twice(trained):
