@@ -45,6 +45,7 @@ def test_means_leave_the_tuning_machines_out_and_seeds_are_averaged(tmp_path) ->
   assert [row.split(" ")[0] for row in rows] == ["detector", "good", "weak"]  # floors by falling precision
   assert rows[0].startswith("detector 0.650 ±0.100 0.500 ±0.000")
   assert " nan ±nan " in rows[0]
+  assert any(line.startswith("best_of_each_machine 0.650 ±0.100 0.500") for line in lines)
   assert "hit_rate_100, per true segment of all machines: 0.500 ±0.000" in lines
   told = "smd-0: made with config 'configs/smd.py:cpu', now 'mine.py'"
   refused(run_here("reproduce.py", *common, "--config=mine.py"), 1, told)
@@ -63,3 +64,13 @@ def test_means_leave_the_tuning_machines_out_and_seeds_are_averaged(tmp_path) ->
 def test_what_cannot_be_made_is_one_line(tmp_path, arguments, code, told) -> None:
   write_result(tmp_path / "smd-0", {"machine-1-2": 0.5})
   refused(run_here("reproduce.py", *arguments, "--source=nowhere", f"--workdir={tmp_path}"), code, told)
+
+
+def test_the_best_of_each_machine_is_chosen_machine_by_machine(tmp_path) -> None:
+  write_result(tmp_path / "smd-0", {"machine-1-2": 0.2, "machine-3-4": 0.6})  # the floors: 0.1 and 0.3 on both
+  common = ("--dataset=smd", "--source=nowhere", f"--workdir={tmp_path}", "--seeds=0")
+  lines = succeeded(run_here("reproduce.py", *common)).stdout.splitlines()
+  rows = {line.split()[0]: line.split() for line in lines if line.startswith(("detector", "best_of_each_machine "))}
+  assert rows["detector"][1] == "0.400"
+  assert rows["best_of_each_machine"][1] == "0.450"
+  assert rows["best_of_each_machine"][9] == "nan"  # F1, which none of them has
