@@ -166,7 +166,9 @@ def main() -> int:
   detector = run_flags.frozen_config().model.detector
   of_networks = [name for name in FLAGS.measure if name != "roles"]
   if of_networks and detector is not Detector.MTAD_GAT:
-    raise UsageError(f"--measure={of_networks[0]}: of networks; config.model.detector is {detector.value}")
+    raise UsageError(
+      f"--measure={of_networks[0]} is of networks; config.model.detector is {detector.value}, mtad_gat is wanted"
+    )
   lines = []
   if "speed" in FLAGS.measure:  # first: once this process holds a device, the sides may lack its memory
     lines += speed()

@@ -10,6 +10,8 @@ over seeds with half their span. The machines of SMD that the scoring rule was c
 import json
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ FIGURES = (  # head, path in a machine's block
   ("affil. F1", ("at_threshold", "pot", "affiliation_f1")),
 )
 BEST = "best_of_each_machine"
+Seeds = list[list[dict[str, Any]]]  # by seed, by machine: a machine's block of evaluation.json
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("dataset", None, ["smd", "smap", "msl"], "which table", required=True)
 flags.DEFINE_string("source", None, "the publisher's folder", required=True)
@@ -68,7 +71,7 @@ def _evaluated(seed: int) -> dict[str, Any]:
   return json.loads(done.read_text())
 
 
-def _figure(entry: dict[str, Any], name: str, path: tuple[str, ...]) -> float:
+def _figure(name: str, entry: dict[str, Any], path: tuple[str, ...]) -> float:
   """Returns a figure of the detector or of a floor on one machine, NaN where it has none."""
   value: Any = entry["detector"] if name == "detector" else entry["floors"][name]
   for key in path:
@@ -84,6 +87,12 @@ def _mean(values: list[float]) -> float:
 
 def _best(values: list[float]) -> float:
   return max((value for value in values if not math.isnan(value)), default=float("nan"))
+
+
+def _cells(seeds: Seeds, figure: Callable[[dict[str, Any], tuple[str, ...]], float]) -> list[str]:
+  """Returns a row of the table: every figure's mean over machines, then over seeds with half their span."""
+  means = [[_mean([figure(entry, path) for entry in machines]) for machines in seeds] for _, path in FIGURES]
+  return [mean_and_span(values) for values in means]
 
 
 def main() -> int:
@@ -106,17 +115,16 @@ def main() -> int:
   names = ("detector", *results[0]["machines"][kept[0]]["floors"])
   seeds = [[result["machines"][machine] for machine in kept] for result in results]
   for name in names:
-    cells = [mean_and_span([_mean([_figure(e, name, path) for e in own]) for own in seeds]) for _, path in FIGURES]
+    cells = _cells(seeds, partial(_figure, name))
     order.append((name != "detector", -float(cells[0].split()[0]), [name, *cells]))
   table += [row for *_, row in sorted(order)]
-  best = [[_mean([_best([_figure(e, n, path) for n in names]) for e in own]) for own in seeds] for _, path in FIGURES]
-  table.append([BEST, *(mean_and_span(values) for values in best)])
+  table.append([BEST, *_cells(seeds, lambda entry, path: _best([_figure(name, entry, path) for name in names]))])
   print(f"\n{FLAGS.dataset}: {len(kept)} machines, seeds {', '.join(FLAGS.seeds)}; ±: half the span of the seeds")
   if without:
     print(f"left out, the scoring rule was chosen on them: {', '.join(without)}")
   print(align(table))
   print("* oracle, its threshold chosen with the labels; F1s: at the POT threshold, a floor flagging as many rows")
-  print(f"{BEST}: the labels choose the best row for each machine and figure; no choice of rows is above it")
+  print(f"{BEST}: of each machine and figure, the best of the detectors above; the labels choose it")
   for key in ("hit_rate_100", "hit_rate_100_random", "first_named_right", "first_named_right_random"):
     values = [(result["root_cause"] or {}).get("all_true_segments", {}).get(key) for result in results]
     if all(value is not None for value in values):

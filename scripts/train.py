@@ -48,10 +48,11 @@ from mtad_jax.roles.role_models import (
 )
 from mtad_jax.train import processes
 from mtad_jax.train.fleet_file import read_fleet
-from mtad_jax.train.loop import Outcome, total_steps, train_group
+from mtad_jax.train.loop import Outcome, train_group
 from mtad_jax.train.metrics_log import read_metrics
 from mtad_jax.train.processes import is_writer
 from mtad_jax.train.run_file import note_sources, open_run, written_by
+from mtad_jax.train.run_length import total_steps
 from mtad_jax.train.share import read_share
 from mtad_jax.train.stop_signal import stop_on_signal
 from mtad_jax.train.stored_run import sole_writer

@@ -55,7 +55,7 @@ def test_flags_that_cannot_be_are_refused_by_name(flag: str, told: str) -> None:
 
 def test_what_is_of_networks_is_measured_of_networks() -> None:
   config = f"--config={ROOT / 'configs' / 'fleet.py'}:linear"
-  told = "--measure=guard: of networks; config.model.detector is linear"
+  told = "--measure=guard is of networks; config.model.detector is linear, mtad_gat is wanted"
   refused(run_here("benchmark.py", config, "--measure=roles", "--measure=guard"), 2, told)
 
 

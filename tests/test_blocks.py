@@ -16,9 +16,10 @@ from mtad_jax.detect.calibration import calibrate_blocks, calibrate_group
 from mtad_jax.train import loop
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import make_programs
-from mtad_jax.train.loop import total_steps, train_group
+from mtad_jax.train.loop import train_group
 from mtad_jax.train.mesh import make_mesh
 from mtad_jax.train.metrics_log import read_metrics
+from mtad_jax.train.run_length import total_steps
 from mtad_jax.train.workdir import group_directory
 
 LENGTHS = (200, 260, 230, 210, 250)

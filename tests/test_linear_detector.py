@@ -13,10 +13,9 @@ from fleets import LABELLED, WINDOW, Trained, of_machine, read_table, refused, r
 
 from mtad_jax import LinearForecast, load
 from mtad_jax.config_choices import Detector
-from mtad_jax.config_presets import linear_settings
 from mtad_jax.model.network import apply, init_params
 from mtad_jax.train.linear_fit import fit_linear_skips
-from mtad_jax.train.loop import total_steps
+from mtad_jax.train.run_length import total_steps
 
 LINEAR = f"--config={fleets.ROOT / 'configs' / 'fleet.py'}:linear"
 CONFIG = tiny.make_config(model={"detector": "linear", "run_mode": "FORECASTING", "window_size": 8})
@@ -123,7 +122,3 @@ def test_as_an_object(tmp_path):
   np.testing.assert_array_equal(again.decision_function(values), detector.decision_function(values))
   with pytest.raises(ValueError, match=r"^config\.model\.detector: 'mtad_gat' is not LinearForecast's"):
     LinearForecast(settings={"model": {"detector": "mtad_gat"}}).make_config()
-
-
-def test_its_window_is_that_of_the_skip_beside_a_network():
-  assert linear_settings()["model"]["window_size"] == linear_settings()["model"]["linear_rows"]

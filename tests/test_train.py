@@ -16,8 +16,9 @@ from mtad_jax.data.fleet import training_arrays
 from mtad_jax.train import loop
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import make_programs, place
-from mtad_jax.train.loop import total_steps, train_group
+from mtad_jax.train.loop import train_group
 from mtad_jax.train.metrics_log import read_metrics
+from mtad_jax.train.run_length import total_steps
 from mtad_jax.train.workdir import group_directory
 
 CONFIG = tiny.make_config()

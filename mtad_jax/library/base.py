@@ -36,16 +36,26 @@ class BaseDetector(abc.ABC):
     workdir_: the folder of the run, one as train.py makes; it goes with the detector unless `workdir` was given.
   """
 
-  SETTINGS: ClassVar[Mapping[str, str]] = {}  # argument -> config field
+  SETTINGS: ClassVar[Mapping[str, str]] = {  # argument -> config field
+    "threshold": "detect.threshold",
+    "pot_q": "detect.pot_q",
+    "random_seed": "train.random_seed",
+  }
 
   def __init__(
     self,
+    threshold: str | None = None,
+    pot_q: float | None = None,
+    random_seed: int = 0,
     roles: Mapping[str, str] | None = None,
     prior: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     workdir: str | os.PathLike | None = None,
     verbose: bool = False,
   ):
+    self.threshold = threshold
+    self.pot_q = pot_q
+    self.random_seed = random_seed
     self.roles = roles
     self.prior = prior
     self.settings = settings

@@ -35,9 +35,7 @@ class MTADGAT(BaseDetector):
     "attention": "model.attention",
     "window_budget": "train.window_budget",
     "learning_rate": "train.learning_rate",
-    "threshold": "detect.threshold",
-    "pot_q": "detect.pot_q",
-    "random_seed": "train.random_seed",
+    **BaseDetector.SETTINGS,
   }
 
   def __init__(
@@ -63,10 +61,7 @@ class MTADGAT(BaseDetector):
     self.attention = attention
     self.window_budget = window_budget
     self.learning_rate = learning_rate
-    self.threshold = threshold
-    self.pot_q = pot_q
-    self.random_seed = random_seed
-    super().__init__(roles, prior, settings, workdir, verbose)
+    super().__init__(threshold, pot_q, random_seed, roles, prior, settings, workdir, verbose)
 
   @classmethod
   def _preset(cls, size: str) -> dict[str, Any]:
@@ -82,12 +77,7 @@ class LinearForecast(BaseDetector):
       configs/fleet.py has for the size linear.
   """
 
-  SETTINGS: ClassVar[Mapping[str, str]] = {
-    "window_size": "model.window_size",
-    "threshold": "detect.threshold",
-    "pot_q": "detect.pot_q",
-    "random_seed": "train.random_seed",
-  }
+  SETTINGS: ClassVar[Mapping[str, str]] = {"window_size": "model.window_size", **BaseDetector.SETTINGS}
 
   def __init__(
     self,
@@ -102,10 +92,7 @@ class LinearForecast(BaseDetector):
     verbose: bool = False,
   ):
     self.window_size = window_size
-    self.threshold = threshold
-    self.pot_q = pot_q
-    self.random_seed = random_seed
-    super().__init__(roles, prior, settings, workdir, verbose)
+    super().__init__(threshold, pot_q, random_seed, roles, prior, settings, workdir, verbose)
 
   @classmethod
   def _preset(cls, size: str) -> dict[str, Any]:
@@ -126,9 +113,7 @@ class RoleMixture(BaseDetector):
   SETTINGS: ClassVar[Mapping[str, str]] = {
     "components": "roles.components",
     "covariance": "roles.covariance",
-    "threshold": "detect.threshold",
-    "pot_q": "detect.pot_q",
-    "random_seed": "train.random_seed",
+    **BaseDetector.SETTINGS,
   }
 
   def __init__(
@@ -146,10 +131,7 @@ class RoleMixture(BaseDetector):
   ):
     self.components = components
     self.covariance = covariance
-    self.threshold = threshold
-    self.pot_q = pot_q
-    self.random_seed = random_seed
-    super().__init__(roles, prior, settings, workdir, verbose)
+    super().__init__(threshold, pot_q, random_seed, roles, prior, settings, workdir, verbose)
 
   @classmethod
   def _preset(cls, size: str) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_file import StoredGroup
 from mtad_jax.train.fleet_step import state_template
 from mtad_jax.train.inspection import named_leaves
-from mtad_jax.train.loop import total_steps
 from mtad_jax.train.metrics_file import METRICS, read_metrics
 from mtad_jax.train.reading import open_group
+from mtad_jax.train.run_length import total_steps
 from mtad_jax.train.workdir import (
   CALIBRATION,
   CONFIG,

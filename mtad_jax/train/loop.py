@@ -20,7 +20,6 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from mtad_jax.config import Config
-from mtad_jax.config_choices import Detector
 from mtad_jax.data.fleet import Group, training_arrays
 from mtad_jax.train.checkpoints import Checkpoints
 from mtad_jax.train.fleet_step import make_programs, place, state_template
@@ -30,6 +29,7 @@ from mtad_jax.train.mesh import held_machines, make_mesh, to_host, to_mesh
 from mtad_jax.train.metrics_log import MetricsLog
 from mtad_jax.train.pace import Pace
 from mtad_jax.train.processes import agree, any_process, first_then_all, is_writer
+from mtad_jax.train.run_length import total_steps
 from mtad_jax.train.state import TrainState, is_done
 from mtad_jax.train.step import lane_rows
 from mtad_jax.train.stop_signal import stop_on_signal
@@ -51,25 +51,6 @@ class Outcome(NamedTuple):
   retired: dict[str, bool]
   best_loss: dict[str, float]
   best_step: dict[str, int]
-
-
-def total_steps(config: Config, num_machines: int) -> int:
-  """Returns the steps of a run: num_train_steps, or what the window budget buys for this many machines.
-
-  A linear forecast is fitted before the first step and none moves it; its one step measures its losses.
-
-  Args:
-    num_machines: all of equal metrics, also where they are trained in blocks.
-  """
-  if config.model.detector is Detector.LINEAR:
-    return 1
-  settings = config.train
-  steps = settings.num_train_steps
-  if settings.window_budget:
-    steps = max(1, settings.window_budget // (num_machines * settings.batch_size))
-  if steps * settings.batch_size >= 2**31:
-    raise ValueError(f"config.train: {steps} steps of {settings.batch_size} windows exceed 2^31 draws per machine")
-  return steps
 
 
 def _say(line: str) -> None:
